@@ -1,0 +1,88 @@
+"""The contract between the engine and the step-time models.
+
+Time is integer picoseconds. Inside one context cell (between two `knots`) the time of a decode
+step is an affine function of the rows' contexts with integer coefficients, so the sum over a leap
+of n steps is a closed form in integers: `n * first + growth * n * (n - 1) / 2`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentservesim.model import to_s
+
+
+@dataclass(slots=True)
+class Batch:
+    """All rows of one step.
+
+    chunks: prefill rows as (new tokens, history tokens already in the KV cache).
+    rows: number of decode rows; each computes one token.
+    counts, contexts: the decode rows as a histogram over `StepTime.knots`: in cell j (context >=
+        knots[j] and < knots[j+1]) there are counts[j] rows whose contexts sum to contexts[j].
+        A row's context is the number of tokens it attends to, the new one included.
+    sampled: sequences that sample a token in this step (decode rows, and chunks that end a prefill).
+    """
+
+    chunks: Sequence[tuple[int, int]]
+    rows: int
+    counts: Sequence[int]
+    contexts: Sequence[int]
+    sampled: int
+
+    @classmethod
+    def of(
+        cls,
+        knots: Sequence[int],
+        chunks: Iterable[tuple[int, int]] = (),
+        contexts: Iterable[int] = (),
+        sampled: int | None = None,
+    ) -> Batch:
+        """Build a batch from single rows; `sampled` defaults to every row."""
+        chunk_rows, decode_rows = list(chunks), list(contexts)
+        counts, sums = [0] * len(knots), [0] * len(knots)
+        for context in decode_rows:
+            cell = bisect_right(knots, context) - 1
+            counts[cell] += 1
+            sums[cell] += context
+        every = len(chunk_rows) + len(decode_rows)
+        return cls(chunk_rows, len(decode_rows), counts, sums, every if sampled is None else sampled)
+
+
+class StepTime(Protocol):
+    """How long a step takes on the accelerators, host overhead included.
+
+    `knots` ascend from 0. Two laws (tested for every backend): the time never falls when a row's
+    context or the number of tokens grows; and for a batch of decode rows alone, as long as no row
+    crosses a knot, adding one token to every context adds exactly `growth_ps(batch)`.
+    """
+
+    @property
+    def knots(self) -> tuple[int, ...]:
+        """Borders of the context cells."""
+
+    def step_ps(self, batch: Batch) -> int:
+        """Duration of one step in picoseconds, at least 1."""
+
+    def growth_ps(self, batch: Batch) -> int:
+        """Growth of a decode-only step's duration from one step to the next, in picoseconds."""
+
+
+def step_seconds(model: StepTime, batch: Batch) -> float:
+    """Duration of one step in seconds."""
+    return to_s(model.step_ps(batch))
+
+
+def decode_run(model: StepTime, batch: Batch, steps: int) -> NDArray[np.float64]:
+    """Durations in seconds, shape (steps,), of `steps` decode steps of the same rows.
+
+    The caller sees to it that no row crosses a knot meanwhile.
+    """
+    first, growth = model.step_ps(batch), model.growth_ps(batch)
+    return (first + growth * np.arange(steps, dtype=np.int64)) / 1e12

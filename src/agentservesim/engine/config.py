@@ -1,0 +1,50 @@
+"""What one engine is told: vLLM's own settings, under vLLM's names."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+EngineVersion = Literal["0.12", "0.19", "0.26", "0.32"]
+"""vLLM releases whose scheduling rules are known here; `EngineConfig.rules` says what differs."""
+
+
+class EngineConfig(BaseModel):
+    """Scheduler and KV cache settings of an instance (vLLM V1)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine_version: EngineVersion = Field("0.32", description="vLLM release whose rules are followed.")
+    block_size: int = Field(16, ge=1, le=1024, description="Tokens in a KV block.")
+    max_num_batched_tokens: int = Field(8192, ge=1, description="Token budget of a step.")
+    max_num_seqs: int = Field(1024, ge=1, description="Most requests that run at once.")
+    max_model_len: int | None = Field(
+        None, ge=2, description="Most tokens in a sequence; None means as long as the KV pool allows."
+    )
+    enable_prefix_caching: bool = Field(True, description="Reuse the KV of full blocks across requests.")
+    enable_chunked_prefill: bool = Field(True, description="A prompt may be computed over several steps.")
+    long_prefill_token_threshold: int = Field(
+        0, ge=0, description="Most prompt tokens of one request in a step while others exist; 0 is no limit."
+    )
+    scheduling_policy: Literal["fcfs", "priority"] = Field("fcfs", description="Order of the waiting queue.")
+    watermark: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Share of the blocks kept free when a request is admitted beside others."
+    )
+    scheduler_reserve_full_isl: bool | None = Field(
+        None,
+        description="Admit a request only if its whole known sequence fits; None follows the engine version.",
+    )
+    async_scheduling: bool = Field(
+        True, description="Schedule step n+1 when step n starts, before its output is known."
+    )
+
+    @model_validator(mode="after")
+    def _chunks_or_room(self) -> EngineConfig:
+        if self.max_model_len is not None and not self.enable_chunked_prefill:
+            if self.max_num_batched_tokens < self.max_model_len:
+                raise ValueError(
+                    "without chunked prefill max_num_batched_tokens "
+                    f"({self.max_num_batched_tokens}) must be at least max_model_len ({self.max_model_len})"
+                )
+        return self

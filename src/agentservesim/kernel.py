@@ -1,0 +1,95 @@
+"""Clock and event heap.
+
+Events run in one total order: (time, priority, id). The id counts up as events are scheduled, so
+that two events of equal time and priority run in the order in which they were asked for, and a run
+is the same on every platform. Callbacks, not coroutines: an event is a function and one argument
+(see docs/adr). The kernel knows nothing of what it is used for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any
+
+Action = Callable[[Any], None]
+Event = list[Any]
+"""[time, priority, id, action, argument]; the action of a cancelled event is None."""
+
+
+class Kernel:
+    """A clock with a heap of pending events. Time is an integer; its unit is the user's choice."""
+
+    __slots__ = ("_heap", "_next_id", "_pending", "now")
+
+    def __init__(self) -> None:
+        self.now = 0
+        self._heap: list[Event] = []
+        self._next_id = 0
+        self._pending = 0
+
+    def at(self, time: int, action: Action, argument: Any = None, priority: int = 0) -> Event:
+        """Run `action(argument)` at `time`; of equal times the lowest priority runs first.
+
+        Returns the event, which `cancel` takes. Raises ValueError for a time in the past.
+        """
+        if time < self.now:
+            raise ValueError(f"cannot schedule at {time}: the clock is at {self.now}")
+        event: Event = [time, priority, self._next_id, action, argument]
+        self._next_id += 1
+        self._pending += 1
+        heappush(self._heap, event)
+        return event
+
+    def after(self, delay: int, action: Action, argument: Any = None, priority: int = 0) -> Event:
+        """Run `action(argument)` when `delay` has passed."""
+        return self.at(self.now + delay, action, argument, priority)
+
+    def cancel(self, event: Event) -> None:
+        """Forget a pending event. Cancelling twice, or after it ran, has no effect."""
+        if event[3] is not None:
+            event[3] = None
+            self._pending -= 1
+
+    @property
+    def pending(self) -> int:
+        """Events that are still to run."""
+        return self._pending
+
+    def peek(self) -> int | None:
+        """The time of the next event, or None."""
+        heap = self._heap
+        while heap and heap[0][3] is None:
+            heappop(heap)
+        return heap[0][0] if heap else None
+
+    def step(self) -> bool:
+        """Run the next event; False when there is none."""
+        heap = self._heap
+        while heap:
+            event = heappop(heap)
+            action = event[3]
+            if action is not None:
+                event[3] = None
+                self._pending -= 1
+                self.now = event[0]
+                action(event[4])
+                return True
+        return False
+
+    def run(self, until: int | None = None) -> None:
+        """Run events until none is left, or until the next one lies after `until`."""
+        if until is not None:
+            while (time := self.peek()) is not None and time <= until:
+                self.step()
+            self.now = max(self.now, until)
+            return
+        heap = self._heap
+        while heap:
+            event = heappop(heap)
+            action = event[3]
+            if action is not None:
+                event[3] = None
+                self._pending -= 1
+                self.now = event[0]
+                action(event[4])
