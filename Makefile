@@ -1,0 +1,53 @@
+# Everything below sets up its own environment (.venv) once; it needs Python 3.11 or newer and make.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+JOBS ?= 2
+VLLM_PYTHON ?= V/bin/python
+
+.PHONY: help demo test check lint bench oracle real clean
+.DEFAULT_GOAL := help
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/core: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "agentservesim needs Python 3.11 or newer: install it, or make PYTHON=/path/to/python"; exit 2; }
+	@echo "making the environment in $(VENV) (once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/core
+	@echo "installing the development tools (once)"
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/core ## run the main job on the shipped trace: a table, and a result folder in out/demo
+	@$(BIN)/agentservesim run demo --out out/demo
+
+test: $(VENV)/dev ## every test that needs nothing but this repository
+	$(BIN)/python -m pytest -n $(JOBS) tests
+
+lint: $(VENV)/dev ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test ## lint and test: what a change must pass
+
+bench: $(VENV)/core ## speed: 1,000 and 10,000 programs, and turns of growing context
+	$(BIN)/python -m benchmarks
+
+oracle: $(VENV)/dev ## compare with vLLM's own scheduler: make oracle VLLM_PYTHON=V/bin/python (see docs/oracle.md)
+	$(BIN)/python -m pytest -m oracle --vllm-python $(VLLM_PYTHON) tests
+
+real: $(VENV)/dev ## run the real traces that lie in ../shared end to end
+	$(BIN)/python -m pytest -m real -rs tests
+
+clean: ## remove the environment, caches and results
+	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
