@@ -1,0 +1,18 @@
+"""What a run leaves behind: tables, metrics with their definitions, a summary, a folder."""
+
+from agentservesim.results.metrics import METRICS, Metric
+from agentservesim.results.recorder import Recorder
+from agentservesim.results.result import Result
+from agentservesim.results.run_folder import check_target
+from agentservesim.results.summary import SCHEMA_VERSION, Summary, comparable
+
+__all__ = [
+    "METRICS",
+    "SCHEMA_VERSION",
+    "Metric",
+    "Recorder",
+    "Result",
+    "Summary",
+    "check_target",
+    "comparable",
+]

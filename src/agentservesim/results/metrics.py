@@ -1,0 +1,169 @@
+"""Every metric, defined once: the formula that is printed is the one that is computed.
+
+A formula is an SQL expression over the columns of the run's tables (`turns.parquet` for metrics of
+a turn, `programs.parquet` for the rest). It reads in seconds; it is evaluated on the recorded
+integer picoseconds, so that differences of large times lose nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+from agentservesim.model import PS_PER_S
+
+Subject = Literal["turn", "program", "run"]
+
+_SPAN = "(MAX(finish_s) - MIN(arrival_s))"
+_PARTS = ("tool", "queue", "prefill", "decode", "transfer")
+_WHOLE = "(" + " + ".join(f"SUM({part}_s)" for part in _PARTS) + ")"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One quantity.
+
+    `name` is its place in summary.json. A metric of a turn or a program has a value per row and is
+    summarised as mean, percentiles, max and n; a metric of the run is one number. `formula` is
+    None for what the run itself reports (its clock, its counters).
+    """
+
+    name: str
+    unit: str
+    subject: Subject
+    formula: str | None
+    meaning: str
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        "program.latency_s",
+        "s",
+        "program",
+        "finish_s - arrival_s",
+        "From a program's arrival to its last token, tool calls and think time included.",
+    ),
+    Metric(
+        "turn.ttft_s",
+        "s",
+        "turn",
+        "first_token_s - ready_s",
+        "Time to first token, as the client sees it: queueing, prefill and the front end.",
+    ),
+    Metric(
+        "turn.tpot_s",
+        "s",
+        "turn",
+        "CASE WHEN output_tokens > 1 THEN (finish_s - first_token_s) / (output_tokens - 1) END",
+        "Time per output token after the first. A turn with a single output token has none and is not in n.",
+    ),
+    Metric(
+        "turn.e2el_s",
+        "s",
+        "turn",
+        "finish_s - ready_s",
+        "End-to-end latency of a turn: from sending it to its last token.",
+    ),
+    Metric(
+        "turn.queue_s",
+        "s",
+        "turn",
+        "queue_s",
+        "Waiting to be scheduled: before the first admission and after every preemption.",
+    ),
+    Metric("counts.programs", "", "run", "COUNT(*)", "Programs that ran to their end."),
+    Metric("counts.turns", "", "run", "SUM(turns)", "Turns (LLM calls) that were served."),
+    Metric("counts.steps", "", "run", None, "Engine steps (forward passes) of all instances."),
+    Metric(
+        "counts.leaps",
+        "",
+        "run",
+        None,
+        "Times the engine took several decode steps at once; 0 with --no-leap, and nothing else differs.",
+    ),
+    Metric(
+        "counts.preemptions",
+        "",
+        "run",
+        "SUM(preemptions)",
+        "Requests put back in the queue to free blocks.",
+    ),
+    Metric("tokens.prompt", "token", "run", "SUM(prompt_tokens)", "Prompt tokens of all turns."),
+    Metric(
+        "tokens.cached",
+        "token",
+        "run",
+        "SUM(cached_tokens)",
+        "Prompt tokens found in the prefix cache when a turn was first admitted.",
+    ),
+    Metric("tokens.computed", "token", "run", "SUM(computed_tokens)", "Prompt tokens that were not cached."),
+    Metric(
+        "tokens.recomputed",
+        "token",
+        "run",
+        "SUM(recomputed_tokens)",
+        "Tokens (prompt or reply) computed again because of a preemption.",
+    ),
+    Metric("tokens.output", "token", "run", "SUM(output_tokens)", "Tokens generated."),
+    Metric(
+        "throughput.programs_per_s",
+        "1/s",
+        "run",
+        f"COUNT(*) / {_SPAN}",
+        "Programs over the time from the first arrival to the last token.",
+    ),
+    Metric(
+        "throughput.turns_per_s",
+        "1/s",
+        "run",
+        f"SUM(turns) / {_SPAN}",
+        "Turns over the time from the first arrival to the last token.",
+    ),
+    Metric(
+        "throughput.output_tokens_per_s",
+        "1/s",
+        "run",
+        f"SUM(output_tokens) / {_SPAN}",
+        "Generated tokens over the time from the first arrival to the last token.",
+    ),
+    *(
+        Metric(f"program.time_share.{part}", "", "run", f"SUM({part}_s) / {_WHOLE}", meaning)
+        for part, meaning in zip(
+            _PARTS,
+            (
+                "Share of the programs' time outside the engine: tool calls and think time. Time is summed "
+                "over turns, so sub-agents that run side by side each count; the five shares sum to 1.",
+                "Share spent waiting to be scheduled.",
+                "Share spent from being scheduled to the first token.",
+                "Share spent from the first token to the last.",
+                "Share spent waiting for KV to be moved between tiers or instances.",
+            ),
+            strict=True,
+        )
+    ),
+    Metric("simulated_s", "s", "run", None, "The simulated clock at the end of the run."),
+    Metric("wall_s", "s", "run", None, "Real time the simulation took, without reading the trace."),
+    Metric("cpu_s", "s", "run", None, "Processor time the simulation took, without reading the trace."),
+)
+ROW_METRICS = tuple(m for m in METRICS if m.subject != "run")
+RUN_METRICS = tuple(m for m in METRICS if m.subject == "run" and m.formula is not None)
+STATISTICS = ("mean", "p50", "p90", "p95", "p99", "max", "n")
+
+
+def expression(metric: Metric) -> pl.Expr:
+    """The metric's formula for a table of picoseconds, in the metric's own unit.
+
+    Raises ValueError for a metric that has no formula.
+    """
+    if metric.formula is None:
+        raise ValueError(f"{metric.name} has no formula")
+    value = pl.sql_expr(re.sub(r"_s\b", "_ps", metric.formula))
+    match metric.unit:
+        case "s":
+            return value / PS_PER_S
+        case "1/s":
+            return value * PS_PER_S
+    return value

@@ -1,0 +1,113 @@
+"""The folder of a run: written beside its place, then moved there whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import orjson
+import polars as pl
+
+from agentservesim.model import InputError
+from agentservesim.results.metrics import METRICS
+from agentservesim.results.summary import Summary
+from agentservesim.results.tables import COLUMNS
+
+SUMMARY, GUIDE = "summary.json", "README.md"
+
+
+def check_target(folder: Path) -> None:
+    """Raise InputError unless a run may be written to `folder`: it is new, empty or an earlier run."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; --out needs the name of a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not _is_run(folder):
+        raise InputError(f"{folder}: holds files that are not a run of agentservesim; choose a new folder")
+    for parent in folder.absolute().parents:
+        if parent.exists():
+            if not parent.is_dir() or not os.access(parent, os.W_OK):
+                raise InputError(f"{folder}: cannot be made: {parent} is not a folder that can be written to")
+            return
+
+
+def write(folder: Path, summary: Summary, tables: Mapping[str, pl.DataFrame]) -> None:
+    """Write a run: all of it, or nothing. An earlier run in `folder` is replaced.
+
+    Raises InputError if the folder is not a run's, or the disk does not take it.
+    """
+    check_target(folder)
+    try:
+        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made: {error.strerror}") from None
+    try:
+        for name, table in tables.items():
+            table.write_parquet(draft / f"{name}.parquet")
+        (draft / GUIDE).write_text(_guide(summary, tables), encoding="utf-8")
+        (draft / SUMMARY).write_bytes(to_json(summary))
+        draft.chmod(0o755)
+        _replace(folder, draft)
+    except OSError as error:
+        raise InputError(f"{folder}: could not be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def to_json(summary: Summary) -> bytes:
+    """The bytes of summary.json."""
+    return orjson.dumps(summary, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def _replace(folder: Path, draft: Path) -> None:
+    if not folder.exists():
+        draft.rename(folder)
+        return
+    old = draft.with_name(draft.name + ".old")
+    folder.rename(old)
+    try:
+        draft.rename(folder)
+    except BaseException:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old)
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        return "schema_version" in orjson.loads((folder / SUMMARY).read_bytes())
+    except (OSError, ValueError):
+        return False
+
+
+def _guide(summary: Summary, tables: Mapping[str, pl.DataFrame]) -> str:
+    """The README.md of a run folder: what each file and column is."""
+    counts = summary["counts"]
+    lines = [
+        f"# A run of agentservesim: {summary['scenario']['name']}",
+        "",
+        f"{counts['programs']:,} programs, {counts['turns']:,} turns, {summary['simulated_s']:.1f} s simulated,"
+        f" seed {summary['seed']}. `summary.json` holds the metrics, the scenario as it was run (every"
+        " default spelled out) and where its numbers come from.",
+        "",
+        "Times are in seconds from the start of the simulated clock. In Python: "
+        "`polars.read_parquet('turns.parquet')`.",
+    ]
+    formulas = {metric.name: metric.formula for metric in METRICS if metric.formula}
+    for name, table in tables.items():
+        lines += ["", f"## {name}.parquet: one row per {name[:-1]}, {table.height:,} rows", ""]
+        lines += ["| column | meaning |", "|---|---|"]
+        for column in table.columns:
+            meaning = COLUMNS.get(column) or f"= {formulas[f'{name[:-1]}.{column}']}"
+            lines.append(f"| {column} | {meaning} |")
+    lines += [
+        "",
+        "## Metrics in summary.json",
+        "",
+        "| metric | unit | formula | meaning |",
+        "|---|---|---|---|",
+    ]
+    lines += [f"| {m.name} | {m.unit} | {m.formula or ''} | {m.meaning} |" for m in METRICS]
+    return "\n".join(lines) + "\n"

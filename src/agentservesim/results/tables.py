@@ -1,0 +1,111 @@
+"""The tables of a run: one row per turn, per program and (on request) per step.
+
+Inside, times are integer picoseconds (`*_ps`), so that differences are exact; `published` turns a
+table into what users see: seconds as floats (`*_s`), with the metrics of each row beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from agentservesim.model import PS_PER_S, Program
+from agentservesim.results.metrics import ROW_METRICS, Subject, expression
+from agentservesim.results.recorder import Recorder
+
+_SUMS = ("gap_ps", "queue_ps", "prefill_ps", "decode_ps", "transfer_ps")
+_COUNTS = (
+    "prompt_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "computed_tokens",
+    "recomputed_tokens",
+    "preemptions",
+)
+
+COLUMNS: dict[str, str] = {
+    "program_id": "the program",
+    "kind": "what the trace calls this kind of program",
+    "turn_id": "the turn",
+    "index": "place of the turn in its program",
+    "session_id": "the session: the program's root agent or one of its sub-agents",
+    "instance": "index of the instance that served the turn",
+    "arrival_s": "the program started",
+    "ready_s": "the client sent the turn: what it waits for was done",
+    "scheduled_s": "the engine first admitted it",
+    "first_token_s": "the first token reached the client",
+    "finish_s": "the last token reached the client",
+    "gap_s": "time outside the engine before the turn: tool calls and think time",
+    "tool_s": "sum of gap_s over the turns",
+    "queue_s": "waiting for admission, also after preemptions; the way into the engine included",
+    "prefill_s": "admitted, until the first token",
+    "decode_s": "from the first token to the last",
+    "transfer_s": "waiting for KV to be moved",
+    "turns": "turns of the program",
+    "sessions": "sessions of the program: 1 and its sub-agents",
+    "instances": "different instances that served the program",
+    "prompt_tokens": "prompt tokens",
+    "output_tokens": "tokens of the reply",
+    "cached_tokens": "prompt tokens found in the prefix cache when first admitted",
+    "computed_tokens": "prompt tokens computed: prompt_tokens - cached_tokens",
+    "recomputed_tokens": "tokens computed again after preemptions",
+    "preemptions": "times the request was put back in the queue to free KV blocks",
+    "start_s": "the step began",
+    "end_s": "the step ended",
+    "prefill_tokens": "prompt tokens computed in the step",
+    "decode_rows": "requests that decoded one token in the step",
+    "running": "requests running after the step was scheduled",
+    "waiting": "requests waiting after the step was scheduled",
+    "free_blocks": "KV blocks free after the step was scheduled",
+}
+"""What each column of the published tables holds; metrics are described in `metrics`."""
+
+
+def turn_table(recorder: Recorder, programs: Sequence[Program]) -> pl.DataFrame:
+    """One row per turn, by program (in order of arrival) and index; times in picoseconds."""
+    order = {program.id: place for place, program in enumerate(programs)}
+    frame = pl.DataFrame({**recorder.turn_names(), **recorder.turn_numbers()})
+    place = pl.Series("place", [order[name] for name in frame["program_id"]], dtype=pl.Int64)
+    return frame.with_columns(place).sort("place", "index").drop("place")
+
+
+def program_table(turns: pl.DataFrame, programs: Sequence[Program]) -> pl.DataFrame:
+    """One row per program in order of arrival; times in picoseconds.
+
+    A program arrives when its first turn's gap began: at its recorded arrival, or, in a closed
+    loop, when it was let in.
+    """
+    kinds = pl.DataFrame(
+        {"program_id": [p.id for p in programs], "kind": [p.kind for p in programs]},
+        schema={"program_id": pl.String, "kind": pl.String},
+    )
+    rows = turns.group_by("program_id", maintain_order=True).agg(
+        (pl.col("ready_ps") - pl.col("gap_ps")).min().alias("arrival_ps"),
+        pl.col("finish_ps").max(),
+        pl.len().cast(pl.Int64).alias("turns"),
+        pl.col("session_id").n_unique().cast(pl.Int64).alias("sessions"),
+        pl.col("instance").n_unique().cast(pl.Int64).alias("instances"),
+        *(pl.col(name).sum() for name in (*_SUMS, *_COUNTS)),
+    )
+    joined = rows.join(kinds, on="program_id", how="left", maintain_order="left")
+    return joined.rename({"gap_ps": "tool_ps"}).select("program_id", "kind", pl.exclude("program_id", "kind"))
+
+
+def step_table(recorder: Recorder) -> pl.DataFrame:
+    """One row per step, by instance and start; times in picoseconds."""
+    return pl.DataFrame(recorder.step_numbers()).sort("instance", "start_ps", maintain_order=True)
+
+
+def published(table: pl.DataFrame, subject: Subject | None = None) -> pl.DataFrame:
+    """The table as users see it: `*_ps` columns become `*_s`, and the subject's metrics are added."""
+    columns = []
+    for name in table.columns:
+        seconds = name.removesuffix("_ps") + "_s"
+        columns.append((pl.col(name) / PS_PER_S).alias(seconds) if name.endswith("_ps") else pl.col(name))
+    known = {column.meta.output_name() for column in columns}
+    for metric in ROW_METRICS:
+        column = metric.name.partition(".")[2]
+        if metric.subject == subject and column not in known:
+            columns.append(expression(metric).alias(column))
+    return table.select(columns)
