@@ -1,0 +1,89 @@
+"""What a step costs: accelerators, models, step-time models and KV capacity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from agentservesim.cost.accelerators import list_gpus, load_accelerator
+from agentservesim.cost.base import Batch, StepTime
+from agentservesim.cost.capacity import kv_blocks
+from agentservesim.cost.config import CostConfig
+from agentservesim.cost.models import Model, list_models, load_model
+from agentservesim.cost.operators import capture_sizes
+from agentservesim.cost.roofline import Deployment, Roofline
+from agentservesim.model import InputError, to_ps
+
+__all__ = ["Batch", "Cost", "CostConfig", "StepTime", "build_cost", "list_gpus", "list_models"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Everything the engine needs to know about its hardware.
+
+    num_gpu_blocks: KV blocks of an instance. kv_bytes_per_token: of all ranks together.
+    frontend_in_ps: client to scheduler queue; frontend_out_ps: token out of the engine to client.
+    provenance: which number came from where, for the result.
+    """
+
+    step_time: StepTime
+    num_gpu_blocks: int
+    kv_bytes_per_token: int
+    frontend_in_ps: int
+    frontend_out_ps: int
+    provenance: dict[str, str]
+
+
+def build_cost(
+    config: CostConfig, *, block_size: int, max_num_batched_tokens: int, max_num_seqs: int
+) -> Cost:
+    """Price the steps and size the KV cache of one instance.
+
+    Raises InputError for unknown names, a parallelism the model does not allow, unreadable tables,
+    and a model that does not fit.
+    """
+    on = Deployment(
+        _model(config), load_accelerator(config.gpu), config.tensor_parallel_size, config.kv_cache_dtype
+    )
+    step_time, source = _step_time(config, on, max_num_seqs)
+    pinned = config.num_gpu_blocks
+    blocks = pinned or kv_blocks(
+        on,
+        block_size=block_size,
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_num_seqs=max_num_seqs,
+        gpu_memory_utilization=config.gpu_memory_utilization,
+    )
+    provenance = {
+        "model": on.model.name,
+        "gpu": on.accelerator.source,
+        "step_time": source,
+        "num_gpu_blocks": "given" if pinned else "computed: memory x utilisation - weights - activation peak",
+    }
+    return Cost(
+        step_time=step_time,
+        num_gpu_blocks=blocks,
+        kv_bytes_per_token=on.ranks * on.model.kv_bytes_per_token(on.kv_dtype, on.ranks),
+        frontend_in_ps=to_ps(config.frontend_in_s),
+        frontend_out_ps=to_ps(config.frontend_out_s),
+        provenance=provenance,
+    )
+
+
+def _model(config: CostConfig) -> Model:
+    model = load_model(config.model)
+    if config.dtype != "auto":
+        model = replace(model, dtype=config.dtype)
+    if config.quantization != "auto":
+        model = replace(model, quantization=config.quantization)
+    return model
+
+
+def _step_time(config: CostConfig, on: Deployment, max_num_seqs: int) -> tuple[StepTime, str]:
+    graphs = capture_sizes(max_num_seqs, config.enforce_eager)
+    overhead_ps = to_ps(config.host_overhead_s)
+    if config.step_time == "tables" and config.tables is None:
+        raise InputError("step_time: 'tables' needs a folder of operator tables; give it as `tables`")
+    roofline = Roofline(
+        on, config.efficiency, graphs=graphs, overhead_ps=overhead_ps, scale=config.step_time_scale
+    )
+    return roofline, f"roofline of {on.accelerator.name} with efficiencies {config.efficiency.model_dump()}"

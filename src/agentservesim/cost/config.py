@@ -1,0 +1,66 @@
+"""What an instance runs on, and where its step times come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from agentservesim.cost.roofline import Efficiency
+
+
+class CostConfig(BaseModel):
+    """Hardware, model and step-time settings of an instance. vLLM's names where the meaning is vLLM's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(
+        "llama-3.1-8b",
+        min_length=1,
+        description="Catalogue name, Hub name, or path of a config.json or its folder.",
+    )
+    gpu: str = Field("h100-sxm", min_length=1, description="Catalogue name of the accelerator.")
+    tensor_parallel_size: int = Field(1, ge=1, le=64, description="Accelerators that share each layer.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="Type of weights and activations; auto is the model's own."
+    )
+    quantization: Literal["auto", "none", "fp8"] = Field(
+        "auto", description="Quantisation of the linear layers; auto is the model's own."
+    )
+    kv_cache_dtype: Literal["auto", "bfloat16", "float16", "fp8"] = Field(
+        "auto", description="Type of the KV cache; auto is that of the weights."
+    )
+    gpu_memory_utilization: float = Field(
+        0.9, gt=0.0, le=1.0, description="Share of the accelerator's memory the engine may use."
+    )
+    num_gpu_blocks: int | None = Field(
+        None, ge=2, description="KV blocks of an instance; None computes them as vLLM does."
+    )
+    enforce_eager: bool = Field(
+        False, description="No CUDA graphs: batches are not padded to captured sizes."
+    )
+    step_time: Literal["auto", "roofline", "tables"] = Field(
+        "auto", description="Step-time model; auto takes tables where they are given, else the roofline."
+    )
+    tables: Path | None = Field(
+        None, description="Folder of measured operator tables (one tensor-parallel degree)."
+    )
+    efficiency: Efficiency = Field(
+        default_factory=Efficiency, description="How much of the spec sheet the roofline's operators reach."
+    )
+    step_time_scale: float = Field(
+        1.0,
+        gt=0.0,
+        le=100.0,
+        description="Factor on the accelerator's part of every step: a machine's speed.",
+    )
+    host_overhead_s: float = Field(
+        1e-3, ge=0.0, le=1.0, description="Host time of a step that the accelerator waits for, in seconds."
+    )
+    frontend_in_s: float = Field(
+        5e-3, ge=0.0, le=10.0, description="Seconds from a client's request to the scheduler's queue."
+    )
+    frontend_out_s: float = Field(
+        3e-3, ge=0.0, le=10.0, description="Seconds from a token out of the engine to the client."
+    )

@@ -1,0 +1,99 @@
+"""What every step-time model shares: a step is dense operators, head, attention and the host.
+
+A backend says what these cost; this class keeps the prices of each token count, number of samples
+and number of decode rows once asked for, so that a decode step is a handful of integer operations.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from operator import mul
+from typing import TypeVar
+
+from agentservesim.cost.base import Batch
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class Memo(dict[Key, Value]):
+    """A dict that computes what it does not hold."""
+
+    def __init__(self, compute: Callable[[Key], Value]) -> None:
+        super().__init__()
+        self._compute = compute
+
+    def __missing__(self, key: Key) -> Value:
+        value = self[key] = self._compute(key)
+        return value
+
+
+CellPrices = tuple[list[int], list[int]]
+"""Per context cell: picoseconds a decode row costs, and picoseconds each token of its context adds."""
+
+
+def capture_sizes(max_num_seqs: int, enforce_eager: bool = False) -> tuple[int, ...]:
+    """Token counts for which vLLM captures CUDA graphs by default; a batch is padded to the next one.
+
+    1, 2, 4, multiples of 8 up to 256, then of 16, up to twice `max_num_seqs` and at most 512
+    (vLLM, `VllmConfig._set_cudagraph_sizes`). None with `enforce_eager`.
+    """
+    if enforce_eager:
+        return ()
+    largest = min(2 * max_num_seqs, 512)
+    sizes = [1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)]
+    return tuple(size for size in sizes if size <= largest)
+
+
+class OperatorStepTime(ABC):
+    """A `StepTime` made of operators. Subclasses price them; all prices are picoseconds.
+
+    graphs: token counts with a captured CUDA graph, ascending; smaller batches are padded to them.
+    overhead_ps: host time of every step that the accelerator waits for.
+    """
+
+    def __init__(self, knots: Sequence[int], graphs: Sequence[int], overhead_ps: int) -> None:
+        self.knots = tuple(knots)
+        self._graphs = tuple(graphs)
+        self._overhead_ps = overhead_ps
+        self._dense: Memo[int, int] = Memo(self._padded)
+        self._head: Memo[int, int] = Memo(self._head_ps)
+        self._decode: Memo[int, CellPrices] = Memo(self._decode_cells)
+
+    def step_ps(self, batch: Batch) -> int:
+        """Duration of one step in picoseconds, at least 1."""
+        rows = batch.rows
+        if batch.chunks:
+            tokens = rows + sum([chunk[0] for chunk in batch.chunks])
+            return self._dense[tokens] + self._head[batch.sampled] + self._mixed_ps(batch)
+        costs, slopes = self._decode[rows]
+        attention: int = sum(map(mul, batch.counts, costs)) + sum(map(mul, batch.contexts, slopes))
+        return self._dense[rows] + self._head[batch.sampled] + attention
+
+    def growth_ps(self, batch: Batch) -> int:
+        """Growth of a decode-only step's duration from one step to the next, in picoseconds."""
+        growth: int = sum(map(mul, batch.counts, self._decode[batch.rows][1]))
+        return growth
+
+    @abstractmethod
+    def _dense_ps(self, tokens: int) -> int:
+        """Everything that depends only on how many tokens a step computes; never falls with them."""
+
+    @abstractmethod
+    def _head_ps(self, sampled: int) -> int:
+        """Head and sampler for so many sequences; never falls with them."""
+
+    @abstractmethod
+    def _decode_cells(self, rows: int) -> CellPrices:
+        """Attention of a step of `rows` decode rows alone, shared out over the rows."""
+
+    @abstractmethod
+    def _mixed_ps(self, batch: Batch) -> int:
+        """Attention of a step with chunks."""
+
+    def _padded(self, tokens: int) -> int:
+        if self._graphs and 0 < tokens <= self._graphs[-1]:
+            tokens = self._graphs[bisect_left(self._graphs, tokens)]
+        return max(1, self._overhead_ps + self._dense_ps(tokens))

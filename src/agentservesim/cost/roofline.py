@@ -1,0 +1,213 @@
+"""Step time from spec sheets: every operator takes the longer of its FLOPs and its bytes.
+
+Peaks are derated by `Efficiency`, whose defaults come from measurements. Attention is priced per
+row: a chunk of c tokens on h of history attends to ch + c(c+1)/2 pairs (less under a window) and
+reads the KV of h + c tokens; a decode row reads the KV of its context. Sparse layers read the
+experts that T tokens are expected to wake when each picks k of E at random, E(1 - (1 - k/E)^T).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from agentservesim.cost.accelerators import Accelerator
+from agentservesim.cost.base import Batch
+from agentservesim.cost.collectives import Collectives
+from agentservesim.cost.models import DTYPE_BYTES, FeedForward, LayerGroup, Model
+from agentservesim.cost.operators import CellPrices, OperatorStepTime
+
+_PS = 1e12
+_ACTIVATION_BYTES = 2
+
+
+class Efficiency(BaseModel):
+    """How much of the spec sheet operators reach. Defaults are rounded means over the published kernel
+    measurements named in each description; a single GPU and shape lies within about 15 % of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    compute: float = Field(
+        0.7,
+        gt=0,
+        le=1,
+        description="Share of peak FLOP/s of large GEMMs (H100 0.64, RTX PRO 6000 0.75, RTX 4090 0.98).",
+    )
+    attention_compute: float = Field(
+        0.6,
+        gt=0,
+        le=1,
+        description="Share of peak FLOP/s of prefill attention (H100 0.70, RTX PRO 6000 0.50).",
+    )
+    bandwidth: float = Field(
+        0.92,
+        gt=0,
+        le=1,
+        description="Share of memory bandwidth of decode operators (H100 0.93, RTX PRO 6000 0.94).",
+    )
+    layer_s: float = Field(
+        18e-6,
+        ge=0,
+        le=1e-2,
+        description="Seconds per layer of small kernels: norms, rotary, activation, launch.",
+    )
+    sampler_s: float = Field(25e-6, ge=0, le=1e-2, description="Seconds of the sampler per step.")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One model on the ranks of one instance; numbers below are those of a single rank."""
+
+    model: Model
+    accelerator: Accelerator
+    ranks: int = 1
+    kv_dtype: str = "auto"
+
+    @property
+    def kv_number_bytes(self) -> int:
+        """Bytes of one number in the KV cache."""
+        return DTYPE_BYTES[self.model.dtype if self.kv_dtype == "auto" else self.kv_dtype]
+
+    @property
+    def linear_bytes(self) -> int:
+        """Bytes of one weight of a linear layer."""
+        return 1 if self.model.quantization == "fp8" else DTYPE_BYTES[self.model.dtype]
+
+    @property
+    def expert_bytes(self) -> float:
+        """Bytes of one weight of an expert."""
+        return 4.25 / 8 if self.model.quantization == "mxfp4" else self.linear_bytes
+
+    @property
+    def flops(self) -> float:
+        """Peak FLOP/s of the linear layers."""
+        return self.accelerator.peak_flops(self.model.quantization == "fp8")
+
+    @property
+    def groups(self) -> tuple[LayerGroup, ...]:
+        """Layer groups as cut for one rank."""
+        return tuple(
+            LayerGroup(g.count, g.attention.shard(self.ranks), g.feed_forward.shard(self.ranks))
+            for g in self.model.groups
+        )
+
+
+def attended_pairs(new: int, history: int, window: int | None = None) -> int:
+    """(query, key) pairs of a causal chunk: token i of it attends to min(history + i, window) tokens."""
+    if window is None or history + new <= window:
+        return new * history + new * (new + 1) // 2
+    growing = max(0, window - history)
+    return growing * history + growing * (growing + 1) // 2 + (new - growing) * window
+
+
+def expected_experts(experts: int, per_token: int, tokens: int) -> float:
+    """Experts that `tokens` tokens wake, each picking `per_token` of `experts` uniformly."""
+    return experts * (1.0 - (1.0 - per_token / experts) ** tokens)
+
+
+class Roofline(OperatorStepTime):
+    """Step time of a deployment from its spec sheet.
+
+    `scale` multiplies every price but the host overhead.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        efficiency: Efficiency,
+        *,
+        graphs: tuple[int, ...] = (),
+        overhead_ps: int = 0,
+        scale: float = 1.0,
+    ) -> None:
+        self._on = deployment
+        self._groups = deployment.groups
+        self._efficiency = efficiency
+        self._unit = _PS * scale
+        self._links = Collectives.of(deployment.accelerator, deployment.ranks)
+        self._rate = deployment.accelerator.memory_bytes_per_s * efficiency.bandwidth
+        self._attention_rate = deployment.accelerator.bf16_flops * efficiency.attention_compute
+        windows = {group.attention.window for group in self._groups} - {None}
+        knots = [0, *sorted(window + 1 for window in windows if window is not None)]
+        super().__init__(knots, graphs, overhead_ps)
+
+    def _dense_ps(self, tokens: int) -> int:
+        if not tokens:
+            return 0
+        seconds = self._links.layers_s(self._on.model, tokens)
+        for group in self._groups:
+            seconds += group.count * (self._efficiency.layer_s + self._layer_s(group, tokens))
+        return round(seconds * self._unit)
+
+    def _layer_s(self, group: LayerGroup, tokens: int) -> float:
+        hidden, attention, mlp = self._on.model.hidden, group.attention, group.feed_forward
+        seconds = self._gemm_s(tokens, hidden, attention.qkv_width)
+        seconds += self._gemm_s(tokens, attention.output_width, hidden)
+        if mlp.width:
+            seconds += self._gemm_s(tokens, hidden, 2 * mlp.width) + self._gemm_s(tokens, mlp.width, hidden)
+        if mlp.experts:
+            seconds += self._experts_s(mlp, tokens)
+        moved = tokens * (4 * hidden + 3 * (mlp.width + mlp.experts_per_token * mlp.expert_width))
+        return seconds + moved * _ACTIVATION_BYTES / self._rate
+
+    def _gemm_s(self, rows: int, inner: int, outer: int) -> float:
+        """A GEMM of [rows, inner] by [inner, outer]."""
+        flops = 2 * rows * inner * outer / (self._on.flops * self._efficiency.compute)
+        moved = inner * outer * self._on.linear_bytes + rows * (inner + outer) * _ACTIVATION_BYTES
+        return max(flops, moved / self._rate)
+
+    def _experts_s(self, mlp: FeedForward, tokens: int) -> float:
+        weights = mlp.expert_parameters(self._on.model.hidden)
+        awake = expected_experts(mlp.experts, mlp.experts_per_token, tokens)
+        flops = 2 * tokens * mlp.experts_per_token * weights / (self._on.flops * self._efficiency.compute)
+        return max(flops, awake * weights * self._on.expert_bytes / self._rate)
+
+    def _head_ps(self, sampled: int) -> int:
+        if not sampled:
+            return 0
+        model = self._on.model
+        width = -(-model.vocabulary // self._on.ranks)
+        moved = width * model.hidden * DTYPE_BYTES[model.dtype] + sampled * width * _ACTIVATION_BYTES
+        flops = 2 * sampled * width * model.hidden
+        gemm = max(moved / self._rate, flops / (self._on.accelerator.bf16_flops * self._efficiency.compute))
+        seconds = gemm + self._efficiency.sampler_s + self._links.gather_s(model, sampled)
+        return round(seconds * self._unit)
+
+    def _decode_cells(self, rows: int) -> CellPrices:
+        costs, slopes = [0] * len(self.knots), [0] * len(self.knots)
+        for group in self._groups:
+            price = round(self._token_ps(group))
+            window = group.attention.window
+            for cell, knot in enumerate(self.knots):
+                if window is None or knot <= window:
+                    slopes[cell] += price
+                else:
+                    costs[cell] += price * window
+        return costs, slopes
+
+    def _token_ps(self, group: LayerGroup) -> float:
+        """Picoseconds of the group's layers per token of a decode row's context."""
+        moved = group.attention.kv_numbers() * self._on.kv_number_bytes / self._rate
+        flops = group.attention.flops(1) / self._attention_rate
+        return group.count * max(moved, flops) * self._unit
+
+    def _mixed_ps(self, batch: Batch) -> int:
+        costs, slopes = self._decode[batch.rows]
+        total = 0
+        for cell, count in enumerate(batch.counts):
+            if count:
+                total += count * costs[cell] + batch.contexts[cell] * slopes[cell]
+        for new, history in batch.chunks:
+            total += self._chunk_ps(new, history)
+        return total
+
+    def _chunk_ps(self, new: int, history: int) -> int:
+        seconds = 0.0
+        for group in self._groups:
+            window = group.attention.window
+            flops = group.attention.flops(attended_pairs(new, history, window)) / self._attention_rate
+            read = new + history if window is None else new + min(history, window)
+            moved = read * group.attention.kv_numbers() * self._on.kv_number_bytes / self._rate
+            seconds += group.count * max(flops, moved)
+        return round(seconds * self._unit)
