@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 EngineVersion = Literal["0.12", "0.19", "0.26", "0.32"]
-"""vLLM releases whose scheduling rules are known here; `EngineConfig.rules` says what differs."""
+"""vLLM releases whose scheduling rules are known here; `rules_of` says what differs."""
 
 
 class EngineConfig(BaseModel):
@@ -48,3 +49,34 @@ class EngineConfig(BaseModel):
                     f"({self.max_num_batched_tokens}) must be at least max_model_len ({self.max_model_len})"
                 )
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Scheduling rules that changed between vLLM releases.
+
+    reserve_full: a request is admitted only if its whole known sequence fits (from 0.19).
+    blanks_first: blocks without content are freed to the head of the free queue (from 0.26),
+        before that to its tail with all others.
+    watermark: the `watermark` setting exists (from 0.26).
+    """
+
+    reserve_full: bool
+    blanks_first: bool
+    watermark: bool
+
+
+_RULES: dict[EngineVersion, Rules] = {
+    "0.12": Rules(reserve_full=False, blanks_first=False, watermark=False),
+    "0.19": Rules(reserve_full=True, blanks_first=False, watermark=False),
+    "0.26": Rules(reserve_full=True, blanks_first=True, watermark=True),
+    "0.32": Rules(reserve_full=True, blanks_first=True, watermark=True),
+}
+
+
+def rules_of(config: EngineConfig) -> Rules:
+    """The rules of the configured release, with `scheduler_reserve_full_isl` where it is set."""
+    rules = _RULES[config.engine_version]
+    if config.scheduler_reserve_full_isl is None:
+        return rules
+    return Rules(config.scheduler_reserve_full_isl, rules.blanks_first, rules.watermark)

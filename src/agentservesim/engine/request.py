@@ -1,0 +1,81 @@
+"""A turn inside an instance."""
+
+from __future__ import annotations
+
+from agentservesim.kv.pool import Holding
+from agentservesim.model import Turn
+
+
+class Request:
+    """A turn that an instance serves, with what the scheduler knows of it.
+
+    Token counts: `known` tokens exist (the prompt, and what was generated before a preemption);
+    `computed` of them are in the KV cache once the step scheduled last has run; `total` is the
+    length at which the request ends. While the request decodes in lockstep (`in_rows`), `computed`
+    is behind: it is `base` plus the rows' clock.
+    """
+
+    __slots__ = (
+        "arrival_ps",
+        "base",
+        "cached_tokens",
+        "cell",
+        "computed",
+        "finish_ps",
+        "first_token_ps",
+        "holding",
+        "id",
+        "in_rows",
+        "instance",
+        "known",
+        "owner",
+        "path",
+        "place",
+        "preemptions",
+        "prefill_ps",
+        "priority",
+        "prompt_tokens",
+        "queue_ps",
+        "recomputed_tokens",
+        "running",
+        "scheduled_ps",
+        "since_ps",
+        "total",
+        "turn",
+    )
+
+    def __init__(self, turn: Turn, arrival_ps: int, owner: object = None) -> None:
+        self.turn = turn
+        self.owner = owner
+        self.id = turn.id
+        self.path = turn.path
+        self.priority = turn.priority
+        self.prompt_tokens = turn.prompt_tokens
+        self.total = turn.prompt_tokens + turn.output_tokens
+        self.arrival_ps = arrival_ps
+        self.instance = -1
+        self.known = turn.prompt_tokens
+        self.computed = 0
+        self.holding = Holding(turn.path)
+        self.place = 0
+        self.running = False
+        self.in_rows = False
+        self.base = 0
+        self.cell = 0
+        self.preemptions = 0
+        self.cached_tokens = 0
+        self.recomputed_tokens = 0
+        self.scheduled_ps = -1
+        self.first_token_ps = -1
+        self.finish_ps = -1
+        self.since_ps = arrival_ps
+        self.queue_ps = 0
+        self.prefill_ps = 0
+
+    def __repr__(self) -> str:
+        return f"Request({self.id!r}, {self.computed}/{self.known} of {self.total} tokens)"
+
+    @property
+    def sorts_as(self) -> tuple[int, int, str]:
+        """Order under vLLM's priority policy."""
+        return (self.priority, self.arrival_ps, self.id)

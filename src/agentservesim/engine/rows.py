@@ -1,0 +1,136 @@
+"""The decode rows of an instance, advanced together.
+
+Between two decision points every decode row computes one token a step. So the rows share a clock,
+a row stores only the difference between its token count and the clock, and a step of all rows is
+one addition. What a step needs to know of the rows is kept as sums:
+
+* a histogram of contexts over the cells of the step-time model, for the duration of a step;
+* a histogram of block phases, for the number of blocks that the next steps take;
+* two heaps, for the clocks at which the next row ends and the next row enters another cell.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from heapq import heappop, heappush
+
+from agentservesim.engine.request import Request
+
+NEVER = 1 << 62
+
+
+class DecodeRows:
+    """Requests that decode in lockstep. `clock` counts the steps they took."""
+
+    __slots__ = ("_bases", "_block_size", "_borders", "_ends", "_knots", "_phases", "clock", "count", "counts")
+
+    def __init__(self, knots: tuple[int, ...], block_size: int) -> None:
+        self.clock = 0
+        self.count = 0
+        self.counts = [0] * len(knots)
+        self._knots = knots
+        self._bases = [0] * len(knots)
+        self._block_size = block_size
+        self._phases = [0] * block_size
+        self._ends: list[tuple[int, int, Request]] = []
+        self._borders: list[tuple[int, int, Request]] = []
+
+    def contexts(self) -> list[int]:
+        """Sum of the rows' contexts per cell, for the step taken last."""
+        clock = self.clock
+        return [base + count * clock for base, count in zip(self._bases, self.counts, strict=True)]
+
+    def computed(self, request: Request) -> int:
+        """Tokens of a row in the KV cache once its last scheduled step has run."""
+        return request.base + self.clock
+
+    def add(self, request: Request) -> None:
+        """A request whose known tokens are all computed takes one token a step from now on."""
+        base = request.base = request.computed - self.clock
+        request.in_rows = True
+        self.count += 1
+        self._phases[base % self._block_size] += 1
+        # Its next step attends to one token more than is computed now.
+        cell = request.cell = bisect_right(self._knots, request.computed + 1) - 1
+        self.counts[cell] += 1
+        self._bases[cell] += base
+        heappush(self._ends, (request.total - 1 - base, request.place, request))
+        if cell + 1 < len(self._knots):
+            heappush(self._borders, (self._knots[cell + 1] - base, request.place, request))
+
+    def remove(self, request: Request) -> None:
+        """Take a row out; its `computed` is brought up to date."""
+        base = request.base
+        request.computed = base + self.clock
+        request.in_rows = False
+        self.count -= 1
+        self._phases[base % self._block_size] -= 1
+        self.counts[request.cell] -= 1
+        self._bases[request.cell] -= base
+
+    def advance(self, steps: int) -> None:
+        """Every row takes `steps` tokens. No row may end, or change its cell, before the last."""
+        self.clock += steps
+
+    def settle(self) -> None:
+        """Move rows that entered another cell with the step just taken."""
+        borders, clock = self._borders, self.clock
+        while borders and borders[0][0] <= clock:
+            at, _, request = heappop(borders)
+            cell, base = request.cell + 1, request.base
+            if not request.in_rows or cell == len(self._knots) or at != self._knots[cell] - base:
+                continue
+            self.counts[cell - 1] -= 1
+            self._bases[cell - 1] -= base
+            self.counts[cell] += 1
+            self._bases[cell] += base
+            request.cell = cell
+            if cell + 1 < len(self._knots):
+                heappush(borders, (self._knots[cell + 1] - base, request.place, request))
+
+    def pop_ended(self) -> Iterator[Request]:
+        """Rows whose last token was scheduled with the step just taken, in running order."""
+        ends, clock = self._ends, self.clock
+        while ends and ends[0][0] <= clock:
+            at, _, request = heappop(ends)
+            if request.in_rows and at == request.total - 1 - request.base:
+                self.remove(request)
+                yield request
+
+    def next_end(self) -> int:
+        """Clock after the step with which the next row ends."""
+        ends = self._ends
+        while ends:
+            at, _, request = ends[0]
+            if request.in_rows and at == request.total - 1 - request.base:
+                return at
+            heappop(ends)
+        return NEVER
+
+    def next_border(self) -> int:
+        """Clock after the step with which the next row enters another cell (or earlier)."""
+        return self._borders[0][0] if self._borders else NEVER
+
+    def blocks_for(self, steps: int) -> int:
+        """Blocks that the rows take in the next `steps` steps."""
+        size, phases = self._block_size, self._phases
+        cycles, rest = divmod(steps, size)
+        start = -self.clock
+        return cycles * self.count + sum(phases[(start - i) % size] for i in range(rest))
+
+    def steps_that_fit(self, free: int, most: int) -> int:
+        """The largest number of steps, at most `most`, whose blocks are not more than `free`."""
+        if self.count == 0:
+            return most
+        size, phases = self._block_size, self._phases
+        cycles = min(free // self.count, most // size)
+        free -= cycles * self.count
+        steps = cycles * size
+        start = -self.clock
+        while steps < most:
+            free -= phases[(start - steps) % size]
+            if free < 0:
+                break
+            steps += 1
+        return steps

@@ -1,0 +1,471 @@
+"""vLLM V1's scheduler, decision for decision.
+
+`Scheduler.schedule` makes the decisions of one step. Running requests come first, in running order;
+then waiting ones are admitted. The running part exists twice: `_run_each` takes request by request
+as vLLM does and is the reference; `_run_rows` advances all decode rows at once and is taken where no
+row can be short of budget or blocks, and no two requests write the same content. The tests hold the
+two equal, and both equal to vLLM.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from operator import attrgetter
+
+from agentservesim.cost.base import Batch, StepTime
+from agentservesim.engine.config import EngineConfig, rules_of
+from agentservesim.engine.request import Request
+from agentservesim.engine.rows import DecodeRows
+from agentservesim.kv.pool import BlockPool, Hit
+
+running_order = attrgetter("place")
+
+
+@dataclass(slots=True, eq=False)
+class Step:
+    """One scheduled step.
+
+    chunks: prefill rows (new tokens, history). `first` are requests whose first token it yields,
+    `ending` those whose last one, both in running order.
+    """
+
+    chunks: list[tuple[int, int]] = field(default_factory=list)
+    decode_rows: int = 0
+    first: list[Request] = field(default_factory=list)
+    ending: list[Request] = field(default_factory=list)
+    start_ps: int = 0
+    duration_ps: int = 0
+
+    @property
+    def prefill_tokens(self) -> int:
+        """Tokens of all prefill rows."""
+        return sum(new for new, _ in self.chunks)
+
+
+class Fcfs:
+    """Waiting requests in order of arrival; preempted ones come back at the head."""
+
+    def __init__(self) -> None:
+        self._queue: deque[Request] = deque()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def add(self, request: Request) -> None:
+        """A new request joins at the end."""
+        self._queue.append(request)
+
+    def put_back(self, request: Request) -> None:
+        """A preempted request goes first."""
+        self._queue.appendleft(request)
+
+    def head(self) -> Request:
+        """The request to admit next."""
+        return self._queue[0]
+
+    def pop(self) -> Request:
+        """Take the head out."""
+        return self._queue.popleft()
+
+    def discard(self, request: Request) -> None:
+        """Take any request out."""
+        self._queue.remove(request)
+
+    def victim(self, running: list[Request]) -> Request:
+        """The running request to preempt: the one admitted last."""
+        return running[-1]
+
+
+class ByPriority(Fcfs):
+    """Waiting requests by (priority, arrival, id), preempted ones among them."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[tuple[int, int, str], Request]] = []
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, request: Request) -> None:
+        """A request takes its place by priority."""
+        heappush(self._heap, (request.sorts_as, request))
+
+    put_back = add
+
+    def head(self) -> Request:
+        """The request to admit next."""
+        return self._heap[0][1]
+
+    def pop(self) -> Request:
+        """Take the head out."""
+        return heappop(self._heap)[1]
+
+    def discard(self, request: Request) -> None:
+        """Take any request out."""
+        self._heap = [entry for entry in self._heap if entry[1] is not request]
+        heapify(self._heap)
+
+    def victim(self, running: list[Request]) -> Request:
+        """The running request of the worst priority; of those the one that arrived last."""
+        return max(running, key=lambda r: (r.priority, r.arrival_ps))
+
+
+class Scheduler:
+    """Requests of one instance, its block pool, and the decisions of each step.
+
+    `on_admit(request, hit_tokens)` and `on_preempt(request)` are called as those happen, if set.
+    """
+
+    def __init__(self, config: EngineConfig, num_gpu_blocks: int, step_time: StepTime) -> None:
+        rules = rules_of(config)
+        self.config = config
+        self.pool = BlockPool(
+            num_gpu_blocks,
+            config.block_size,
+            caching=config.enable_prefix_caching,
+            blanks_first=rules.blanks_first,
+        )
+        self.waiting = ByPriority() if config.scheduling_policy == "priority" else Fcfs()
+        self.running: list[Request] = []
+        self.rows = DecodeRows(step_time.knots, config.block_size)
+        self.preemptions = 0
+        self.on_admit: Callable[[Request, int], None] | None = None
+        self.on_preempt: Callable[[Request], None] | None = None
+        self._step_time = step_time
+        self._reserve_full = rules.reserve_full
+        self._watermark = int(config.watermark * num_gpu_blocks) if rules.watermark else 0
+        # vLLM hashes a generated token's block when the token is known: with asynchronous
+        # scheduling that is one step later.
+        self._lag = 1 if config.async_scheduling else 0
+        self._prefills: list[Request] = []
+        self._held_back: list[Request] = []
+        self._last_place = 0
+        self._last_row_place = 0
+
+    # ---- one step -----------------------------------------------------------------------------
+
+    def schedule(self, now: int, one_by_one: bool) -> Step | None:
+        """Decide the next step at time `now`; None if nothing can be scheduled.
+
+        The step's decode rows are those in `rows` after the call, plus those that end with it.
+        """
+        step = Step()
+        budget = self.config.max_num_batched_tokens
+        cap = self.config.long_prefill_token_threshold
+        if len(self.running) + len(self.waiting) <= 1:
+            cap = 0
+        joining: list[Request] = []
+        rows = self.rows
+        if one_by_one or not self._rows_are_safe(budget):
+            budget, preempted = self._run_each(step, now, budget, cap, joining)
+        else:
+            self.pool.take(rows.blocks_for(1))
+            budget -= rows.count
+            preempted = False
+            if rows.count:
+                rows.advance(1)
+                rows.settle()
+            for request in self._prefills:
+                budget = self._prefill(step, request, budget, cap, joining)
+        step.decode_rows = rows.count
+        if self.waiting and not preempted:
+            self._admit(step, now, budget, cap, joining)
+        if not step.chunks and not step.decode_rows:
+            return None
+        sampled = step.decode_rows + len(joining)
+        batch = Batch(step.chunks, rows.count, rows.counts, rows.contexts(), sampled)
+        step.duration_ps = self._step_time.step_ps(batch)
+        self._settle(step, joining)
+        return step
+
+    def _rows_are_safe(self, budget: int) -> bool:
+        """Whether the running requests can be taken at once instead of one by one."""
+        rows = self.rows
+        if rows.count > budget or self.pool.contended:
+            return False
+        blocks = rows.blocks_for(1)
+        if self._prefills:
+            # Whoever stands behind a prefill may find the budget or the pool used up by it.
+            if self._prefills[0].place < self._last_row_place:
+                return False
+            size = self.config.block_size
+            for request in self._prefills:
+                blocks += -(-request.known // size) - request.holding.blocks
+        return blocks <= self.pool.free
+
+    def _prefill(self, step: Step, request: Request, budget: int, cap: int, joining: list[Request]) -> int:
+        """Compute the next chunk of a running prefill, blocks being at hand."""
+        new = request.known - request.computed
+        if 0 < cap < new:
+            new = cap
+        if new > budget:
+            new = budget
+        if new > 0:
+            self._compute_chunk(step, request, new, joining)
+        return budget - new
+
+    def _compute_chunk(self, step: Step, request: Request, new: int, joining: list[Request]) -> None:
+        """Give blocks to `new` tokens of a prefill and put them into the step."""
+        step.chunks.append((new, request.computed))
+        computed = request.computed = request.computed + new
+        holding, size = request.holding, self.config.block_size
+        need = -(-computed // size) - holding.blocks
+        if need:
+            self.pool.take(need)
+            holding.blocks += need
+        self.pool.store(holding, computed // size)
+        if computed == request.known:
+            joining.append(request)
+
+    def _settle(self, step: Step, joining: list[Request]) -> None:
+        """After pricing: rows that took their last token leave, finished prefills become rows."""
+        step.ending.extend(self._ended())
+        if self.rows.count == 0:
+            self._last_row_place = 0
+        for request in self._held_back:
+            self._become_row(request)
+        self._held_back.clear()
+        for request in joining:
+            if request.known == request.prompt_tokens:
+                step.first.append(request)
+            if request.computed == request.total - 1:
+                step.ending.append(request)
+            else:
+                self._become_row(request)
+        if joining:
+            self._prefills = [r for r in self._prefills if r.computed < r.known]
+            step.ending.sort(key=running_order)
+
+    def _become_row(self, request: Request) -> None:
+        self.rows.add(request)
+        self.pool.begin_writing(request.holding, request.computed)
+        if request.holding.catch_up is None:
+            request.holding.catch_up = lambda: self._catch_up(request)
+        if request.place > self._last_row_place:
+            self._last_row_place = request.place
+
+    def _ended(self) -> list[Request]:
+        """Rows that took their last token with the step just scheduled, as they stand then."""
+        ended = []
+        for request in self.rows.pop_ended():
+            self._leave_rows(request)
+            ended.append(request)
+        return ended
+
+    def _leave_rows(self, request: Request) -> None:
+        """A request that was taken out of the rows is up to date again."""
+        self._catch_up(request)
+        self.pool.end_writing(request.holding)
+
+    def _catch_up(self, request: Request) -> None:
+        """Bring the holding of a decoding request up to date with what the rows did."""
+        computed = request.base + self.rows.clock if request.in_rows else request.computed
+        holding, size = request.holding, self.config.block_size
+        blocks = -(-computed // size)
+        if blocks > holding.blocks:
+            holding.blocks = blocks
+        self.pool.store(holding, (computed - self._lag) // size)
+
+    # ---- running requests one by one ----------------------------------------------------------
+
+    def _run_each(
+        self, step: Step, now: int, budget: int, cap: int, joining: list[Request]
+    ) -> tuple[int, bool]:
+        """Schedule the running requests in order, preempting where blocks run out.
+
+        Returns the budget that is left, and whether anybody was preempted.
+        """
+        rows, running, size = self.rows, self.running, self.config.block_size
+        granted: dict[Request, int] = {}
+        preempted = False
+        index = 0
+        while index < len(running) and budget > 0:
+            request = running[index]
+            if request.in_rows:
+                self._catch_up(request)
+                computed, new = rows.computed(request), 1
+            else:
+                computed, new = request.computed, request.known - request.computed
+                if 0 < cap < new:
+                    new = cap
+                new = min(new, budget)
+            if new <= 0:
+                index += 1
+                continue
+            need = -(-(computed + new) // size) - request.holding.blocks
+            while need > self.pool.free:
+                victim = self.waiting.victim(running)
+                place = running.index(victim)
+                del running[place]
+                if place < index:
+                    index -= 1
+                budget += granted.pop(victim, 0)
+                self._preempt(victim, now)
+                preempted = True
+                if victim is request:
+                    break
+            if not request.running:
+                break
+            self.pool.take(need)
+            request.holding.blocks += need
+            hashed = computed + new - (self._lag if request.in_rows else 0)
+            self.pool.store(request.holding, hashed // size)
+            granted[request] = new
+            budget -= new
+            index += 1
+        self._grant(step, granted, joining)
+        return budget, preempted
+
+    def _grant(self, step: Step, granted: dict[Request, int], joining: list[Request]) -> None:
+        """Put the granted tokens into the step: all rows move on, except those without a grant."""
+        rows = self.rows
+        if rows.count:
+            for request in self.running:
+                if request.in_rows and request not in granted:
+                    rows.remove(request)
+                    self._leave_rows(request)
+                    self._held_back.append(request)
+        if rows.count:
+            rows.advance(1)
+            rows.settle()
+        for request, new in granted.items():
+            if not request.in_rows:
+                step.chunks.append((new, request.computed))
+                request.computed += new
+                if request.computed == request.known:
+                    joining.append(request)
+
+    def _preempt(self, request: Request, now: int) -> None:
+        """Drop a request's blocks and put it back into the queue; it will compute them again."""
+        if request.in_rows:
+            self.rows.remove(request)
+            self._leave_rows(request)
+            request.known = request.computed + 1
+        elif request in self._prefills:
+            self._prefills.remove(request)
+        else:
+            request.known = request.computed + 1
+        self.pool.release(request.holding)
+        request.recomputed_tokens += request.computed
+        request.computed = 0
+        request.running = False
+        request.preemptions += 1
+        request.since_ps = now
+        self.preemptions += 1
+        self.waiting.put_back(request)
+        if self.on_preempt is not None:
+            self.on_preempt(request)
+
+    # ---- waiting requests ---------------------------------------------------------------------
+
+    def _admit(self, step: Step, now: int, budget: int, cap: int, joining: list[Request]) -> None:
+        """Admit waiting requests in order until one does not fit."""
+        waiting, running = self.waiting, self.running
+        while waiting and budget > 0 and len(running) < self.config.max_num_seqs:
+            request = waiting.head()
+            hit = self.pool.lookup(request.path, (request.known - 1) // self.config.block_size)
+            new = self._admissible(request, hit, budget, cap)
+            if new == 0:
+                break
+            waiting.pop()
+            self.pool.acquire(request.holding, hit)
+            self._start(request, hit.blocks * self.config.block_size, now)
+            self._compute_chunk(step, request, new, joining)
+            if request.computed < request.known:
+                self._prefills.append(request)
+            budget -= new
+
+    def _admissible(self, request: Request, hit: Hit, budget: int, cap: int) -> int:
+        """Tokens that a waiting request may compute in its first step; 0 if it must wait on."""
+        size = self.config.block_size
+        start = hit.blocks * size
+        new = request.known - start
+        if 0 < cap < new:
+            new = cap
+        if new > budget:
+            if not self.config.enable_chunked_prefill:
+                return 0
+            new = budget
+        room = self.pool.free - hit.free + hit.blocks - (self._watermark if self.running else 0)
+        if self._reserve_full and -(-request.known // size) > room:
+            return 0
+        return new if -(-(start + new) // size) <= room else 0
+
+    def _start(self, request: Request, hit_tokens: int, now: int) -> None:
+        request.computed = hit_tokens
+        request.running = True
+        self._last_place += 1
+        request.place = self._last_place
+        self.running.append(request)
+        request.queue_ps += now - request.since_ps
+        request.since_ps = now
+        if request.scheduled_ps < 0:
+            request.scheduled_ps = now
+            request.cached_tokens = hit_tokens
+        else:
+            request.recomputed_tokens -= hit_tokens
+        if self.on_admit is not None:
+            self.on_admit(request, hit_tokens)
+
+    def _head_is_stuck(self) -> bool:
+        """Whether no waiting request can be admitted for as long as only decode steps run.
+
+        Blocks only get fewer meanwhile, so it is enough that the head cannot be admitted now and
+        that nobody is writing the content it would hit next.
+        """
+        if not self.waiting or len(self.running) >= self.config.max_num_seqs:
+            return True
+        budget = self.config.max_num_batched_tokens - self.rows.count
+        if budget == 0:
+            return True
+        request = self.waiting.head()
+        hit = self.pool.lookup(request.path, (request.known - 1) // self.config.block_size)
+        if self._admissible(request, hit, budget, self.config.long_prefill_token_threshold):
+            return False
+        return not self.pool.is_being_written(hit.dead_end)
+
+    # ---- many steps at once -------------------------------------------------------------------
+
+    def steps_ahead(self) -> int:
+        """How many decode steps of the present rows are certain to come next, whatever ends with
+        the last of them, if no request arrives."""
+        rows = self.rows
+        if not rows.count or self._prefills or self.pool.contended:
+            return 0
+        if rows.count > self.config.max_num_batched_tokens:
+            return 0
+        most = min(rows.next_end(), rows.next_border() - 1) - rows.clock
+        steps = rows.steps_that_fit(self.pool.free, most) if most > 0 else 0
+        return steps if steps > 0 and self._head_is_stuck() else 0
+
+    def cost_ahead(self) -> tuple[int, int]:
+        """Duration of the first of the `steps_ahead`, and its growth from each to the next."""
+        rows = self.rows
+        contexts = [c + n for c, n in zip(rows.contexts(), rows.counts, strict=True)]
+        batch = Batch((), rows.count, rows.counts, contexts, rows.count)
+        return self._step_time.step_ps(batch), self._step_time.growth_ps(batch)
+
+    def leap(self, steps: int) -> list[Request]:
+        """Take some of the `steps_ahead`; returns the requests that end with the last one taken."""
+        rows = self.rows
+        self.pool.take(rows.blocks_for(steps))
+        rows.advance(steps)
+        return self._ended()
+
+    # ---- ends ---------------------------------------------------------------------------------
+
+    def add(self, request: Request) -> None:
+        """A request arrives at the waiting queue."""
+        self.waiting.add(request)
+
+    def finish(self, request: Request) -> None:
+        """The last token is out: free the request's blocks, tail first."""
+        if request.running:
+            self.pool.store(request.holding, (request.total - 1) // self.config.block_size)
+            self.pool.release(request.holding)
+            self.running.remove(request)
+            request.running = False
+        else:
+            self.waiting.discard(request)

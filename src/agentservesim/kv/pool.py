@@ -1,0 +1,499 @@
+"""The HBM block pool of one instance, kept as extents.
+
+It holds exactly what vLLM's block pool holds, in exactly its eviction order, but a run of blocks
+costs as much as one block. The rules (names as in vLLM V1):
+
+* A block is *hashed* once it is full; a hashed block can be hit by any request whose content
+  leads there. Of duplicate blocks the one hashed first is hit.
+* Freed blocks keep their content and wait in the free queue. They are freed tail first, so that a
+  chain loses its suffix before its prefix. Blocks never hashed are *blank*.
+* A block is evicted when it is taken from the head of the free queue.
+
+Three facts make extents possible. Content is a prefix tree of segments, so a block is named by the
+segment of its last token and its index in the sequence. A free extent is always taken from its
+tail. And which block a request is given never matters, only how many.
+
+A `Lane` is one physical copy of a segment's blocks; there is a second one only when two requests
+computed the same content at the same time. A lane is cut into `Extent`s, the largest runs with one
+reference count and one place in the free queue. A request's `Holding` names ranges of lanes, so
+extents can be split and joined without telling their holders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from agentservesim.model import Path, Segment
+
+
+@dataclass(slots=True, eq=False)
+class Extent:
+    """Blocks [first, end) of a lane with one reference count; linked into the free queue at 0.
+
+    In the free queue of an engine that does not front-load blanks, an extent without a lane is a
+    run of blank blocks.
+    """
+
+    lane: Lane | None
+    first: int
+    end: int
+    refs: int = 0
+    before: Extent | None = None
+    behind: Extent | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One copy of a segment's blocks: extents in ascending order.
+
+    `stamps` is kept only while the segment has several lanes: (first block, order of hashing).
+    """
+
+    home: SegmentBlocks
+    extents: list[Extent] = field(default_factory=list)
+    stamps: list[tuple[int, int]] = field(default_factory=list)
+
+    def find(self, block: int) -> int:
+        """Index of the extent that holds `block`, or of the first one behind it."""
+        extents = self.extents
+        for i in range(len(extents) - 1, -1, -1):
+            if extents[i].end <= block:
+                return i + 1
+        return 0
+
+    def covered_to(self, block: int) -> int:
+        """End of the unbroken run of blocks that starts at `block`; `block` itself if absent."""
+        extents = self.extents
+        for i in range(self.find(block), len(extents)):
+            if extents[i].first > block:
+                break
+            block = extents[i].end
+        return block
+
+    def age(self, block: int) -> int:
+        """When the block was hashed, as a rank among the lanes of its segment."""
+        rank = 0
+        for first, stamp in self.stamps:
+            if first <= block:
+                rank = stamp
+        return rank
+
+    def borders(self) -> Iterator[int]:
+        """Blocks at which this lane's coverage or age may change."""
+        for extent in self.extents:
+            yield extent.first
+            yield extent.end
+        for first, _ in self.stamps:
+            yield first
+
+
+@dataclass(slots=True, eq=False)
+class SegmentBlocks:
+    """What the pool knows of one segment: its lanes, and who is behind with hashing its blocks."""
+
+    segment: Segment
+    lanes: list[Lane] = field(default_factory=list)
+    writers: list[Holding] = field(default_factory=list)
+
+
+Range = tuple[Lane, int, int]
+"""Blocks [first, end) of a lane."""
+
+
+@dataclass(slots=True, eq=False)
+class Holding:
+    """The blocks of one request: `ranges` of hashed blocks, then blanks up to `blocks` in all.
+
+    `catch_up` is called before anybody looks at segments that this holding is still writing.
+    """
+
+    path: Path
+    blocks: int = 0
+    hashed: int = 0
+    ranges: list[Range] = field(default_factory=list)
+    catch_up: Callable[[], None] | None = None
+    writes: list[SegmentBlocks] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """The longest cached prefix of a path: `ranges`, `blocks` in all, of which `free` are unreferenced.
+
+    `dead_end` is the segment in which the walk stopped short of its limit, if it did.
+    """
+
+    ranges: tuple[Range, ...]
+    blocks: int
+    free: int
+    dead_end: Segment | None
+
+
+NO_HIT = Hit((), 0, 0, None)
+
+
+class BlockPool:
+    """Counts, hits and evictions of `num_blocks` KV blocks, one of which is vLLM's null block.
+
+    `on_hash(holding, segment, first, end)` and `on_evict(segment, first, end)` are called with the
+    blocks just hashed, or just evicted (the highest index went first), if set.
+    """
+
+    def __init__(
+        self, num_blocks: int, block_size: int, *, caching: bool = True, blanks_first: bool = True
+    ) -> None:
+        if num_blocks < 2:
+            raise ValueError(f"a pool needs at least 2 blocks (one is the null block), got {num_blocks}")
+        self.num_blocks = num_blocks
+        self.block_size = block_size
+        self.caching = caching
+        self.blanks_first = blanks_first
+        self.free = num_blocks - 1
+        self.evicted_blocks = 0
+        self.on_hash: Callable[[Holding, Segment, int, int], None] | None = None
+        self.on_evict: Callable[[Segment, int, int], None] | None = None
+        self.contended = 0
+        self._blanks = num_blocks - 1
+        self._segments: dict[Segment, SegmentBlocks] = {}
+        self._clock = 0
+        self._head = Extent(None, 0, 0)
+        self._tail = Extent(None, 0, 0, before=self._head)
+        self._head.behind = self._tail
+
+    # ---- looking up ---------------------------------------------------------------------------
+
+    def lookup(self, path: Path, max_blocks: int) -> Hit:
+        """The longest run of cached blocks from the start of `path`, at most `max_blocks`."""
+        if not self.caching or max_blocks <= 0:
+            return NO_HIT
+        size = self.block_size
+        at = free = 0
+        ranges: list[Range] = []
+        for segment, end in path:
+            limit = end // size
+            if limit > max_blocks:
+                limit = max_blocks
+            if limit <= at:
+                if at == max_blocks:
+                    break
+                continue
+            home = self._segments.get(segment)
+            if home is not None:
+                for writer in home.writers:
+                    if writer.catch_up is not None:
+                        writer.catch_up()
+                for lane, first, stop in self._oldest(home, at, limit):
+                    ranges.append((lane, first, stop))
+                    free += self._free_between(lane, first, stop)
+                    at = stop
+            if at < limit:
+                return Hit(tuple(ranges), at, free, segment)
+        return Hit(tuple(ranges), at, free, None)
+
+    def _oldest(self, home: SegmentBlocks, at: int, limit: int) -> Iterator[Range]:
+        """Ranges of the oldest copies of blocks [at, limit), up to the first that is absent."""
+        lanes = home.lanes
+        if len(lanes) == 1:
+            stop = min(lanes[0].covered_to(at), limit)
+            if stop > at:
+                yield lanes[0], at, stop
+            return
+        lane, first = None, at
+        while at < limit:
+            having = [x for x in lanes if x.covered_to(at) > at]
+            if not having:
+                break
+            best = min(having, key=lambda x: x.age(at))
+            if best is not lane:
+                if lane is not None:
+                    yield lane, first, at
+                lane, first = best, at
+            at = min((b for x in lanes for b in x.borders() if b > at), default=limit)
+            at = min(at, limit)
+        if lane is not None and at > first:
+            yield lane, first, at
+
+    def _free_between(self, lane: Lane, first: int, end: int) -> int:
+        free = 0
+        for extent in lane.extents:
+            if extent.refs == 0 and extent.first < end and extent.end > first:
+                free += min(extent.end, end) - max(extent.first, first)
+        return free
+
+    # ---- taking and giving back ---------------------------------------------------------------
+
+    def acquire(self, holding: Holding, hit: Hit) -> None:
+        """Reference the blocks of a hit; the holding must be empty."""
+        for lane, first, end in hit.ranges:
+            self._reference(lane, first, end)
+            holding.ranges.append((lane, first, end))
+        holding.blocks = holding.hashed = hit.blocks
+
+    def take(self, count: int) -> None:
+        """Take blocks from the head of the free queue, evicting what they hold.
+
+        The caller adds them to a holding's `blocks` and sees to it that there are enough.
+        """
+        if count > self.free:
+            raise ValueError(f"cannot take {count} blocks: {self.free} are free")
+        self.free -= count
+        if count <= self._blanks:
+            self._blanks -= count
+            return
+        count -= self._blanks
+        self._blanks = 0
+        tail = self._tail
+        while count:
+            extent = self._head.behind
+            assert extent is not None and extent is not tail
+            taken = min(count, extent.end - extent.first)
+            extent.end -= taken
+            count -= taken
+            lane = extent.lane
+            if lane is not None:
+                self.evicted_blocks += taken
+                if self.on_evict is not None:
+                    self.on_evict(lane.home.segment, extent.end, extent.end + taken)
+            if extent.end == extent.first:
+                self._unlink(extent)
+                if lane is not None:
+                    lane.extents.remove(extent)
+                    if not lane.extents:
+                        self._drop_lane(lane)
+
+    def store(self, holding: Holding, upto: int) -> None:
+        """Hash the holding's blocks up to block `upto`, along its path."""
+        at = holding.hashed
+        if upto <= at or not self.caching:
+            return
+        size = self.block_size
+        for segment, end in holding.path:
+            stop = end // size
+            if stop <= at:
+                continue
+            if stop > upto:
+                stop = upto
+            self._hash(holding, segment, at, stop)
+            at = stop
+            if at == upto:
+                break
+        holding.hashed = at
+
+    def _hash(self, holding: Holding, segment: Segment, first: int, end: int) -> None:
+        home = self._segments.get(segment)
+        if home is None:
+            home = self._segments[segment] = SegmentBlocks(segment)
+        elif home.writers:
+            for writer in home.writers:
+                if writer is not holding and writer.catch_up is not None:
+                    writer.catch_up()
+        ranges = holding.ranges
+        lane = None
+        if ranges:
+            last, from_, to = ranges[-1]
+            if last.home is home and to == first and last.extents[-1].end == first:
+                lane = last
+                ranges[-1] = (lane, from_, end)
+        if lane is None:
+            lane = Lane(home)
+            home.lanes.append(lane)
+            ranges.append((lane, first, end))
+            if len(home.lanes) == 2:
+                self.contended += 1
+        if len(home.lanes) > 1:
+            self._clock += 1
+            lane.stamps.append((first, self._clock))
+        extents = lane.extents
+        if extents and extents[-1].end == first and extents[-1].refs == 1:
+            extents[-1].end = end
+        else:
+            extents.append(Extent(lane, first, end, 1))
+        if self.on_hash is not None:
+            self.on_hash(holding, segment, first, end)
+
+    def release(self, holding: Holding) -> None:
+        """Give back every block of the holding, tail first, and empty it."""
+        self.end_writing(holding)
+        blanks = holding.blocks - holding.hashed
+        self.free += blanks
+        if self.blanks_first or not self.caching:
+            self._blanks += blanks
+        elif blanks:
+            self._append(Extent(None, 0, blanks))
+        for lane, first, end in reversed(holding.ranges):
+            self._dereference(lane, first, end)
+        holding.ranges.clear()
+        holding.blocks = holding.hashed = 0
+
+    # ---- writers ------------------------------------------------------------------------------
+
+    def begin_writing(self, holding: Holding, from_token: int) -> None:
+        """The holding will hash blocks behind the pool's back, from token `from_token` on.
+
+        Until `end_writing` its `catch_up` is called before its segments are looked at. Two writers
+        of one segment are counted in `contended`: their order matters.
+        """
+        if not self.caching:
+            return
+        for segment, end in holding.path:
+            if end > from_token:
+                home = self._segments.get(segment)
+                if home is None:
+                    home = self._segments[segment] = SegmentBlocks(segment)
+                home.writers.append(holding)
+                holding.writes.append(home)
+                if len(home.writers) == 2:
+                    self.contended += 1
+
+    def end_writing(self, holding: Holding) -> None:
+        """The holding is up to date and stays so."""
+        for home in holding.writes:
+            home.writers.remove(holding)
+            if len(home.writers) == 1:
+                self.contended -= 1
+            self._drop_home(home)
+        holding.writes.clear()
+
+    def is_being_written(self, segment: Segment | None) -> bool:
+        """Whether a holding is hashing blocks of this segment behind the pool's back."""
+        home = self._segments.get(segment) if segment is not None else None
+        return home is not None and bool(home.writers)
+
+    # ---- extents and the free queue -----------------------------------------------------------
+
+    def _split(self, lane: Lane, index: int, block: int) -> None:
+        """Cut extent `index` so that one begins at `block`; the upper part is evicted first."""
+        lower = lane.extents[index]
+        upper = Extent(lane, block, lower.end, lower.refs)
+        lower.end = block
+        lane.extents.insert(index + 1, upper)
+        if lower.refs == 0:
+            before = lower.before
+            assert before is not None
+            upper.before, upper.behind = before, lower
+            before.behind = lower.before = upper
+
+    def _bounds(self, lane: Lane, first: int, end: int) -> tuple[int, int]:
+        """Indices [low, high) of the extents that are exactly the blocks [first, end), splitting."""
+        low = lane.find(first)
+        extents = lane.extents
+        if extents[low].first < first:
+            self._split(lane, low, first)
+            low += 1
+        high = low
+        while extents[high].end < end:
+            high += 1
+        if extents[high].end > end:
+            self._split(lane, high, end)
+        return low, high + 1
+
+    def _reference(self, lane: Lane, first: int, end: int) -> None:
+        low, high = self._bounds(lane, first, end)
+        for extent in lane.extents[low:high]:
+            if extent.refs == 0:
+                self._unlink(extent)
+                self.free -= extent.end - extent.first
+            extent.refs += 1
+        self._join(lane, low, high)
+
+    def _dereference(self, lane: Lane, first: int, end: int) -> None:
+        low, high = self._bounds(lane, first, end)
+        extents = lane.extents
+        for index in range(high - 1, low - 1, -1):
+            extent = extents[index]
+            extent.refs -= 1
+            if extent.refs == 0:
+                self.free += extent.end - extent.first
+                last = self._tail.before
+                assert last is not None
+                if last.lane is lane and last.first == extent.end:
+                    last.first = extent.first
+                    del extents[index]
+                else:
+                    self._append(extent)
+        self._join(lane, low, min(high, len(extents)))
+
+    def _join(self, lane: Lane, low: int, high: int) -> None:
+        """Join neighbours in [low - 1, high] that are referenced alike."""
+        extents = lane.extents
+        for index in range(min(high, len(extents) - 1), max(low - 1, 0), -1):
+            lower, upper = extents[index - 1], extents[index]
+            if lower.refs == upper.refs != 0 and lower.end == upper.first:
+                lower.end = upper.end
+                del extents[index]
+
+    def _append(self, extent: Extent) -> None:
+        tail = self._tail
+        last = tail.before
+        assert last is not None
+        extent.before, extent.behind = last, tail
+        last.behind = tail.before = extent
+
+    def _unlink(self, extent: Extent) -> None:
+        before, behind = extent.before, extent.behind
+        assert before is not None and behind is not None
+        before.behind, behind.before = behind, before
+        extent.before = extent.behind = None
+
+    def _drop_lane(self, lane: Lane) -> None:
+        home = lane.home
+        home.lanes.remove(lane)
+        if len(home.lanes) == 1:
+            self.contended -= 1
+            home.lanes[0].stamps.clear()
+        self._drop_home(home)
+
+    def _drop_home(self, home: SegmentBlocks) -> None:
+        if not home.lanes and not home.writers:
+            del self._segments[home.segment]
+
+    # ---- inspection ---------------------------------------------------------------------------
+
+    @property
+    def used(self) -> int:
+        """Blocks that are referenced."""
+        return self.num_blocks - 1 - self.free
+
+    @property
+    def cached(self) -> int:
+        """Unreferenced blocks that still hold content."""
+        return self.free - self._blank_count()
+
+    def _blank_count(self) -> int:
+        return self._blanks + sum(x.end - x.first for x in self._queue() if x.lane is None)
+
+    def _queue(self) -> Iterator[Extent]:
+        extent = self._head.behind
+        while extent is not None and extent is not self._tail:
+            yield extent
+            extent = extent.behind
+
+    def audit(self, holdings: list[Holding]) -> None:
+        """Recount everything; AssertionError if the ledger does not balance.
+
+        `holdings` are all live ones, caught up. A test's tool: it walks every extent.
+        """
+        refs: dict[int, int] = {}
+        for holding in holdings:
+            assert sum(end - first for _, first, end in holding.ranges) == holding.hashed <= holding.blocks
+            for lane, first, end in holding.ranges:
+                for extent in lane.extents:
+                    if extent.first < end and extent.end > first:
+                        assert first <= extent.first and extent.end <= end or extent.refs > 0
+                        refs[id(extent)] = refs.get(id(extent), 0) + 1
+        used = sum(h.blocks - h.hashed for h in holdings)
+        queued = {id(x) for x in self._queue()}
+        for segment, home in self._segments.items():
+            assert home.segment is segment and (home.lanes or home.writers)
+            for lane in home.lanes:
+                assert lane.extents and lane.home is home
+                at = -1
+                for extent in lane.extents:
+                    assert extent.lane is lane and at <= extent.first < extent.end
+                    at = extent.end
+                    assert extent.refs == refs.get(id(extent), 0)
+                    assert (extent.refs == 0) == (id(extent) in queued)
+                    used += (extent.end - extent.first) if extent.refs else 0
+        assert used == self.used
+        queue_blocks = self._blanks + sum(x.end - x.first for x in self._queue())
+        assert queue_blocks == self.free
