@@ -76,10 +76,10 @@ def read_settings(path: Path) -> Settings:
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
     except tomllib.TOMLDecodeError as error:
-        place = re.search(r" \(at line (\d+), column \d+\)$", str(error))
-        line = f":{place[1]}" if place else ""
+        place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", str(error))
+        line = (place and place[1]) or str(text.count("\n") + 1)
         fault = str(error)[: place.start()] if place else str(error)
-        raise InputError(f"{path}{line}: not valid TOML: {fault}") from None
+        raise InputError(f"{path}:{line}: not valid TOML: {fault}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected an object of settings, found {_shown(values)}")
     origins = dict(_toml_lines(text, str(path))) if path.suffix != ".json" else {}

@@ -2,7 +2,7 @@
 
 from agentservesim.results.metrics import METRICS, Metric
 from agentservesim.results.recorder import Recorder
-from agentservesim.results.result import Result
+from agentservesim.results.result import Result, make_result
 from agentservesim.results.run_folder import check_target
 from agentservesim.results.summary import SCHEMA_VERSION, Summary, comparable
 
@@ -15,4 +15,5 @@ __all__ = [
     "Summary",
     "check_target",
     "comparable",
+    "make_result",
 ]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
+from agentservesim.model import Program
 from agentservesim.results import run_folder
-from agentservesim.results.summary import Summary
+from agentservesim.results.recorder import Recorder
+from agentservesim.results.summary import Summary, summarise
+from agentservesim.results.tables import program_table, published, step_table, turn_table
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,6 +47,22 @@ class Result:
             f"{counts['turns']:,} turns; mean program latency {_shown(latency['mean'], 1, 's')}, "
             f"TTFT {_shown(ttft['mean'], 1e3, 'ms')}, TPOT {_shown(tpot['mean'], 1e3, 'ms')}>"
         )
+
+
+def make_result(facts: Summary, recorder: Recorder, programs: Sequence[Program]) -> Result:
+    """Tables and summary of a finished run.
+
+    `facts` are the keys of the summary that the run itself reports: the metrics without a formula,
+    the scenario, the seed and the provenance.
+    """
+    turns = turn_table(recorder, programs)
+    rows = program_table(turns, programs)
+    return Result(
+        summary=summarise(facts, turns, rows),
+        turns=published(turns, "turn"),
+        programs=published(rows, "program"),
+        steps=published(step_table(recorder)) if recorder.wants_steps else None,
+    )
 
 
 def _shown(seconds: float | None, scale: float, unit: str) -> str:

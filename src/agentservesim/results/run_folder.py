@@ -84,11 +84,11 @@ def _is_run(folder: Path) -> bool:
 
 def _guide(summary: Summary, tables: Mapping[str, pl.DataFrame]) -> str:
     """The README.md of a run folder: what each file and column is."""
-    counts = summary["counts"]
+    counts, end = summary["counts"], summary["simulated_s"]
     lines = [
         f"# A run of agentservesim: {summary['scenario']['name']}",
         "",
-        f"{counts['programs']:,} programs, {counts['turns']:,} turns, {summary['simulated_s']:.1f} s simulated,"
+        f"{counts['programs']:,} programs, {counts['turns']:,} turns, {end:.1f} s simulated,"
         f" seed {summary['seed']}. `summary.json` holds the metrics, the scenario as it was run (every"
         " default spelled out) and where its numbers come from.",
         "",

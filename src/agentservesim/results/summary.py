@@ -19,16 +19,22 @@ SCHEMA_VERSION = 1
 Summary = dict[str, Any]
 
 
-def summarise(turns: pl.DataFrame, programs: pl.DataFrame) -> Summary:
-    """All metrics that have a formula, nested; the tables are those in picoseconds."""
-    summary: Summary = {}
+_ORDER = (
+    *("schema_version", "scenario", "seed", "simulated_s", "wall_s", "cpu_s"),
+    *("counts", "tokens", "program", "turn", "throughput", "provenance"),
+)
+
+
+def summarise(facts: Summary, turns: pl.DataFrame, programs: pl.DataFrame) -> Summary:
+    """The facts of a run and every metric that has a formula; the tables are those in picoseconds."""
+    summary: Summary = {**facts, "schema_version": SCHEMA_VERSION, "counts": dict(facts["counts"])}
     tables = {"turn": turns, "program": programs}
     for metric in ROW_METRICS:
         values = tables[metric.subject].select(expression(metric).alias("value"))["value"]
         _put(summary, metric.name, statistics(values))
     for metric in RUN_METRICS:
         _put(summary, metric.name, programs.select(expression(metric).alias("value")).item())
-    return summary
+    return {key: summary[key] for key in _ORDER}
 
 
 def statistics(values: pl.Series) -> dict[str, float | int | None]:

@@ -73,7 +73,7 @@ def turn_table(recorder: Recorder, programs: Sequence[Program]) -> pl.DataFrame:
 def program_table(turns: pl.DataFrame, programs: Sequence[Program]) -> pl.DataFrame:
     """One row per program in order of arrival; times in picoseconds.
 
-    A program arrives when its first turn's gap began: at its recorded arrival, or, in a closed
+    Times outgrow 64 bits when they are summed over programs, hence Int128. A program arrives when its first turn's gap began: at its recorded arrival, or, in a closed
     loop, when it was let in.
     """
     kinds = pl.DataFrame(
@@ -86,7 +86,8 @@ def program_table(turns: pl.DataFrame, programs: Sequence[Program]) -> pl.DataFr
         pl.len().cast(pl.Int64).alias("turns"),
         pl.col("session_id").n_unique().cast(pl.Int64).alias("sessions"),
         pl.col("instance").n_unique().cast(pl.Int64).alias("instances"),
-        *(pl.col(name).sum() for name in (*_SUMS, *_COUNTS)),
+        *(pl.col(name).cast(pl.Int128).sum() for name in _SUMS),
+        *(pl.col(name).sum() for name in _COUNTS),
     )
     joined = rows.join(kinds, on="program_id", how="left", maintain_order="left")
     return joined.rename({"gap_ps": "tool_ps"}).select("program_id", "kind", pl.exclude("program_id", "kind"))

@@ -1,0 +1,207 @@
+"""Metrics against hand-computed values, the tables, and the summary's shape."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import polars as pl
+import pytest
+from agentservesim.model import PS_PER_S, Program, StepRecord, TurnRecord
+from agentservesim.results import METRICS, Recorder, Result, comparable, make_result
+from agentservesim.results.metrics import STATISTICS, expression
+from agentservesim.results.summary import statistics
+from agentservesim.results.tables import COLUMNS
+
+S = PS_PER_S
+PROGRAMS = (Program("a", 0, (), "coding"), Program("b", 1 * S, ()))
+FIRST = TurnRecord(
+    program_id="a",
+    turn_id="a/0",
+    index=0,
+    session_id="a",
+    instance=0,
+    ready_ps=0,
+    scheduled_ps=1 * S,
+    first_token_ps=2 * S,
+    finish_ps=4 * S,
+    gap_ps=0,
+    queue_ps=1 * S,
+    prefill_ps=1 * S,
+    decode_ps=2 * S,
+    transfer_ps=0,
+    prompt_tokens=100,
+    output_tokens=5,
+    cached_tokens=0,
+    computed_tokens=100,
+    recomputed_tokens=0,
+    preemptions=0,
+)
+SECOND = replace(
+    FIRST,
+    turn_id="a/1",
+    index=1,
+    session_id="a/sub",
+    instance=1,
+    ready_ps=7 * S,
+    scheduled_ps=7 * S,
+    first_token_ps=8 * S,
+    finish_ps=8 * S,
+    gap_ps=3 * S,
+    queue_ps=0,
+    prefill_ps=S // 2,
+    decode_ps=0,
+    transfer_ps=S // 2,
+    prompt_tokens=120,
+    output_tokens=1,
+    cached_tokens=96,
+    computed_tokens=24,
+    recomputed_tokens=7,
+    preemptions=2,
+)
+OTHER = replace(
+    FIRST,
+    program_id="b",
+    turn_id="b/0",
+    session_id="b",
+    ready_ps=1 * S,
+    scheduled_ps=1 * S,
+    first_token_ps=2 * S,
+    finish_ps=11 * S,
+    queue_ps=0,
+    decode_ps=9 * S,
+    output_tokens=4,
+)
+
+
+def result(steps: bool = False) -> Result:
+    recorder = Recorder(wants_steps=steps)
+    for record in (FIRST, OTHER, SECOND):
+        recorder.turn_done(record)
+    if steps:
+        recorder.step_done(StepRecord(1, 0, S, 10, 2, 2, 0, 99))
+        recorder.step_done(StepRecord(0, S, 3 * S, 0, 2, 2, 1, 98))
+    facts = {
+        "scenario": {"name": "t", "leap": True},
+        "seed": 3,
+        "simulated_s": 11.0,
+        "wall_s": 0.1,
+        "cpu_s": 0.1,
+        "counts": {"steps": 17, "leaps": 4},
+        "provenance": {},
+    }
+    return make_result(facts, recorder, PROGRAMS)
+
+
+def test_metrics_by_hand() -> None:
+    summary = result().summary
+    assert summary["schema_version"] == 1
+    assert summary["counts"] == {"programs": 2, "turns": 3, "steps": 17, "leaps": 4, "preemptions": 2}
+    assert summary["tokens"] == {
+        "prompt": 320,
+        "cached": 96,
+        "computed": 224,
+        "recomputed": 7,
+        "output": 10,
+    }
+    # program a: 8 s from arrival 0; program b: from 1 s to 11 s
+    assert summary["program"]["latency_s"] == pytest.approx(
+        {"mean": 9, "p50": 9, "p90": 9.8, "p95": 9.9, "p99": 9.98, "max": 10, "n": 2}
+    )
+    # 2, 1 and 1 s; the 90th percentile of three lies at place 1.8 of 0..2
+    assert summary["turn"]["ttft_s"] == pytest.approx(
+        {"mean": 4 / 3, "p50": 1, "p90": 1.8, "p95": 1.9, "p99": 1.98, "max": 2, "n": 3}
+    )
+    # (4 - 2) / 4 and (11 - 2) / 3; the turn with one token has none
+    assert summary["turn"]["tpot_s"]["n"] == 2
+    assert summary["turn"]["tpot_s"]["mean"] == pytest.approx((0.5 + 3) / 2)
+    assert summary["turn"]["e2el_s"]["mean"] == pytest.approx((4 + 1 + 10) / 3)
+    assert summary["turn"]["queue_s"] == pytest.approx(
+        {"mean": 1 / 3, "p50": 0, "p90": 0.8, "p95": 0.9, "p99": 0.98, "max": 1, "n": 3}
+    )
+    assert summary["throughput"] == pytest.approx(
+        {"programs_per_s": 2 / 11, "turns_per_s": 3 / 11, "output_tokens_per_s": 10 / 11}
+    )
+    # tool 3, queue 1, prefill 1 + 0.5 + 1, decode 2 + 9, transfer 0.5: 18 s in all
+    assert summary["program"]["time_share"] == pytest.approx(
+        {"tool": 3 / 18, "queue": 1 / 18, "prefill": 2.5 / 18, "decode": 11 / 18, "transfer": 0.5 / 18}
+    )
+    assert math.fsum(summary["program"]["time_share"].values()) == pytest.approx(1, abs=1e-12)
+
+
+def test_every_metric_is_in_the_summary_and_nothing_else() -> None:
+    def leaves(table: dict[str, object], prefix: str = "") -> set[str]:
+        names = set()
+        for key, value in table.items():
+            if isinstance(value, dict) and set(value) != set(STATISTICS):
+                names |= leaves(value, f"{prefix}{key}.")
+            else:
+                names.add(prefix + key)
+        return names
+
+    summary = {k: v for k, v in result().summary.items() if k not in ("scenario", "provenance")}
+    assert leaves(summary) == {metric.name for metric in METRICS} | {"schema_version", "seed"}
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
+
+
+def test_tables_are_in_order_and_in_seconds() -> None:
+    done = result(steps=True)
+    assert done.turns["turn_id"].to_list() == ["a/0", "a/1", "b/0"]
+    assert done.turns["tpot_s"].to_list() == [0.5, None, 3.0]
+    assert done.turns["ready_s"].to_list() == [0.0, 7.0, 1.0]
+    assert done.programs["program_id"].to_list() == ["a", "b"]
+    assert done.programs["kind"].to_list() == ["coding", ""]
+    assert done.programs.row(0, named=True) | {"latency_s": 8.0, "sessions": 2, "instances": 2} == (
+        done.programs.row(0, named=True)
+    )
+    assert done.steps is not None
+    assert done.steps["instance"].to_list() == [0, 1]
+    assert done.steps["end_s"].to_list() == [3.0, 1.0]
+    documented = set(COLUMNS) | {metric.name.split(".")[-1] for metric in METRICS}
+    for table in (done.turns, done.programs, done.steps):
+        assert set(table.columns) <= documented
+        assert not [column for column in table.columns if column.endswith("_ps")]
+
+
+def test_long_times_lose_nothing() -> None:
+    """A turn of 66 ms after 100 simulated days keeps its exact TTFT, and gaps may sum to years."""
+    days = 100 * 24 * 3600 * S
+    recorder = Recorder()
+    programs = tuple(Program(str(n), 0, ()) for n in range(20))
+    for program in programs:
+        late = replace(FIRST, program_id=program.id, ready_ps=days, gap_ps=days, finish_ps=days + S)
+        recorder.turn_done(replace(late, first_token_ps=days + 66 * S // 1000))
+    facts = dict.fromkeys(("scenario", "seed", "simulated_s", "wall_s", "cpu_s", "provenance"))
+    done = make_result({**facts, "counts": {}}, recorder, programs)
+    assert done.turns["ttft_s"].unique().to_list() == [0.066]
+    assert done.summary["program"]["time_share"]["tool"] == pytest.approx(1, abs=1e-5)
+    assert done.programs["tool_s"].sum() == 20 * days / S
+
+
+def test_comparable_leaves_out_only_how_it_was_computed() -> None:
+    summary = result().summary
+    again = summary | {
+        "wall_s": 9.0,
+        "cpu_s": 9.0,
+        "counts": summary["counts"] | {"leaps": 0},
+        "scenario": summary["scenario"] | {"leap": False},
+    }
+    assert comparable(summary) == comparable(again)
+    assert comparable(summary) != comparable(summary | {"simulated_s": 12.0})
+    assert comparable(summary) != comparable(summary | {"counts": summary["counts"] | {"steps": 18}})
+
+
+def test_statistics_without_values() -> None:
+    assert statistics(pl.Series([None, None], dtype=pl.Float64)) == dict.fromkeys(STATISTICS) | {"n": 0}
+
+
+def test_a_metric_without_formula_has_no_expression() -> None:
+    (clock,) = (metric for metric in METRICS if metric.name == "simulated_s")
+    with pytest.raises(ValueError, match="simulated_s has no formula"):
+        expression(clock)
+
+
+def test_repr_says_what_happened() -> None:
+    assert repr(result()) == (
+        "<Result 't': 2 programs, 3 turns; mean program latency 9 s, TTFT 1333 ms, TPOT 1750 ms>"
+    )
