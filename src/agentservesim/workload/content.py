@@ -1,0 +1,127 @@
+"""Content identity: from what a trace knows about its prompts to paths in a prefix tree.
+
+A place in the tree is a `Spot`: a segment and the token position reached in it. Content grows from
+a spot: it stays in the segment where nothing else has gone on from there yet, and otherwise opens a
+child. A linear program therefore stays in one segment however long it gets.
+
+A reply is placed late, when the first turn that sends it back arrives. It then lies in the way of
+that turn; a reply that nobody sends back is a leaf of its own and does not break up the prompts.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+from agentservesim.model import Path, Segment
+
+Spot = tuple[Segment | None, int]
+"""A segment and the position (exclusive) reached in it; `(None, 0)` is the root, before any token."""
+
+ROOT: Spot = (None, 0)
+
+
+@dataclass(slots=True)
+class Placed:
+    """A turn's prompt in the tree: where it ends, and how long it is with its reply.
+
+    `reply` is the segment that holds the reply, once some turn has sent the reply back.
+    """
+
+    spot: Spot
+    total: int
+    reply: Segment | None = None
+
+    @property
+    def prompt(self) -> int:
+        """Tokens in the prompt."""
+        return self.spot[1]
+
+
+class ContentTree:
+    """Segments, how far each is used, and the path that leads to each."""
+
+    def __init__(self) -> None:
+        self._used: dict[Segment, int] = {}
+        self._lead: dict[Segment, Path] = {}
+
+    def grow(self, spot: Spot, end: int) -> Spot:
+        """New content from `spot` up to position `end`."""
+        segment, position = spot
+        if end == position:
+            return spot
+        if segment is None or self._used[segment] != position:
+            segment = self._branch(spot)
+        self._used[segment] = end
+        return segment, end
+
+    def at(self, placed: Placed, position: int) -> Spot:
+        """The spot `position` tokens into a turn: in its prompt, or in its reply (which is then placed)."""
+        if position <= placed.prompt:
+            return cut(placed.spot, position)
+        if placed.reply is None:
+            placed.reply = self.grow(placed.spot, placed.total)[0]
+        return placed.reply, position
+
+    def path(self, placed: Placed) -> Path:
+        """The path of prompt and reply."""
+        segment, end = self.at(placed, placed.total)
+        assert segment is not None
+        return (*self._lead[segment], (segment, end))
+
+    def spots(self, spot: Spot) -> Path:
+        """The path that ends at `spot`."""
+        segment, end = spot
+        return () if segment is None else (*self._lead[segment], (segment, end))
+
+    def _branch(self, spot: Spot) -> Segment:
+        segment, position = spot
+        child = Segment(position, segment)
+        self._lead[child] = self.spots(spot)
+        return child
+
+
+def cut(spot: Spot, position: int) -> Spot:
+    """The spot `position` tokens from the root on the way to `spot`."""
+    segment, end = spot
+    if position > end:
+        raise ValueError(f"position {position} lies beyond the end, {end}")
+    while segment is not None and segment.start >= position:
+        segment = segment.parent
+    return segment, position
+
+
+def shared_tokens(a: Path, b: Path) -> int:
+    """Number of leading tokens that two sequences share."""
+    shared = 0
+    for (one, one_end), (other, other_end) in zip(a, b, strict=False):
+        if one is not other:
+            break
+        shared = min(one_end, other_end)
+        if one_end != other_end:
+            break
+    return shared
+
+
+class Recent:
+    """Answers "the latest prompt with at least n tokens" in logarithmic time.
+
+    Prompts that are neither later nor longer than another can never be the answer and are dropped.
+    """
+
+    def __init__(self) -> None:
+        self._lengths: list[int] = []  # negated, so ascending; latest last
+        self._items: list[Placed] = []
+
+    def add(self, placed: Placed) -> None:
+        """Enter the next prompt."""
+        while self._lengths and -self._lengths[-1] <= placed.prompt:
+            self._lengths.pop()
+            self._items.pop()
+        self._lengths.append(-placed.prompt)
+        self._items.append(placed)
+
+    def find(self, tokens: int) -> Placed | None:
+        """The latest prompt of at least `tokens` tokens, if there is one."""
+        after = bisect_right(self._lengths, -tokens)
+        return self._items[after - 1] if after else None

@@ -1,0 +1,44 @@
+"""From a configuration to the workload that a run is given."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from agentservesim.model import Workload
+from agentservesim.workload.config import WorkloadConfig
+from agentservesim.workload.options import ReadOptions
+from agentservesim.workload.reader import read_trace
+from agentservesim.workload.transforms import arriving_at_once, arriving_at_rate, capped_gaps, first_programs
+
+DEMO = "demo"
+
+
+def load_workload(config: WorkloadConfig, seed: int) -> Workload:
+    """Read the trace and apply, in this order: max_programs, max_gap_s, arrivals.
+
+    Raises InputError where the trace cannot be understood.
+    """
+    if config.trace == DEMO:
+        with as_file(files("agentservesim") / "data" / "demo.jsonl.gz") as path:
+            workload = _read(path, config)
+    else:
+        workload = _read(config.trace, config)
+    if config.max_programs is not None:
+        workload = first_programs(workload, config.max_programs)
+    if config.max_gap_s is not None:
+        workload = capped_gaps(workload, config.max_gap_s)
+    if config.program_rate is not None:
+        return arriving_at_rate(workload, config.program_rate, config.burstiness, seed)
+    return workload if config.max_concurrency is None else arriving_at_once(workload)
+
+
+def _read(path: str | Path, config: WorkloadConfig) -> Workload:
+    options = ReadOptions(
+        format=config.format,
+        lengths=config.lengths,
+        trace_block_size=config.trace_block_size,
+        hash_scope=config.hash_scope,
+        reuse_output=config.reuse_output,
+    )
+    return read_trace(path, options)
