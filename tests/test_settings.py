@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
 from agentservesim.model import InputError
 from agentservesim.settings import Settings, did_you_mean, parse_override, read_settings, validate
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class Engine(BaseModel):

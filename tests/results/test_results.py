@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import polars as pl
 import pytest
+
 from agentservesim.model import PS_PER_S, Program, StepRecord, TurnRecord
 from agentservesim.results import METRICS, Recorder, Result, comparable, make_result
 from agentservesim.results.metrics import STATISTICS, expression

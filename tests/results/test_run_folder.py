@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+
 from agentservesim.model import InputError
 from agentservesim.results import Result, check_target, run_folder
 

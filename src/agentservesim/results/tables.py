@@ -73,8 +73,8 @@ def turn_table(recorder: Recorder, programs: Sequence[Program]) -> pl.DataFrame:
 def program_table(turns: pl.DataFrame, programs: Sequence[Program]) -> pl.DataFrame:
     """One row per program in order of arrival; times in picoseconds.
 
-    Times outgrow 64 bits when they are summed over programs, hence Int128. A program arrives when its first turn's gap began: at its recorded arrival, or, in a closed
-    loop, when it was let in.
+    Times outgrow 64 bits when they are summed over programs, hence Int128. A program arrives when
+    its first turn's gap began: at its recorded arrival, or, in a closed loop, when it was let in.
     """
     kinds = pl.DataFrame(
         {"program_id": [p.id for p in programs], "kind": [p.kind for p in programs]},

@@ -1,0 +1,5 @@
+"""`python -m agentservesim` is `agentservesim`."""
+
+from agentservesim.cli import main
+
+main()

@@ -1,0 +1,336 @@
+"""The command line: stdout is the result, stderr the progress and the diagnostics.
+
+Exit codes: 0 good, 1 a bug, 2 bad input, 99 an SLO was missed, 130 interrupted. Commands import
+what they need when they run, so that help and errors come at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import typer
+
+from agentservesim.model import InputError
+
+if TYPE_CHECKING:
+    from agentservesim.model import Workload
+    from agentservesim.scenario import Scenario
+    from agentservesim.settings import Settings
+
+BUG, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+Source = Annotated[
+    str, typer.Argument(help="A scenario (.toml, .json), a trace, or demo: the shipped trace.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Set any field of the scenario, as --set tools.workers=8."),
+]
+NumInstances = Annotated[int | None, typer.Option("--num-instances", min=1, help="Instances in the fleet.")]
+
+
+def run(
+    source: Source,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a run folder here.")] = None,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    steps: Annotated[
+        bool, typer.Option("--steps", help="Keep a row per engine step in the run folder.")
+    ] = False,
+    num_instances: NumInstances = None,
+    overrides: Overrides = None,
+    **flags: Any,
+) -> None:
+    """Simulate a scenario or a trace: a table on stdout, a run folder with --out."""
+    from agentservesim.results import check_target
+    from agentservesim.scenario import prepare
+
+    if out is not None:
+        check_target(out)
+    settings = _settings(source, num_instances, overrides, flags)
+    if steps:
+        settings.put(("record_steps",), True, "--steps")
+    plan = prepare(_scenario(settings))
+    with _progress(plan.workload.num_turns, quiet) as progress:
+        result = plan.run(progress)
+    if out is not None:
+        result.save(out)
+    if quiet:
+        return
+    if as_json:
+        _print_json(result.summary)
+        return
+    from agentservesim.report.terminal import print_summary
+
+    print_summary(result.summary, sys.stdout, str(out) if out is not None else None)
+
+
+def check(
+    source: Source,
+    as_json: Json = False,
+    num_instances: NumInstances = None,
+    overrides: Overrides = None,
+    **flags: Any,
+) -> None:
+    """Check a scenario or a trace without running it, and say what it would run."""
+    from agentservesim.scenario import prepare
+
+    plan = prepare(_scenario(_settings(source, num_instances, overrides, flags)))
+    facts = plan.provenance()
+    if as_json:
+        _print_json({"scenario": plan.scenario.model_dump(mode="json"), **facts})
+        return
+    print(f"good: {len(plan.workload.programs):,} programs, {plan.workload.num_turns:,} turns", end="")
+    print(" (synthetic)" if plan.workload.synthetic else "")
+    for note in plan.workload.notes:
+        print(f"  note: {note}")
+    for group in facts["instances"]:
+        print(f"  {group['count']} x {group['name']}: {group['num_gpu_blocks']:,} KV blocks")
+        for what, source_ in group["sources"].items():
+            print(f"    {what}: {source_}")
+
+
+def list_(
+    what: Annotated[
+        Literal["models", "gpus", "routers", "profiles"] | None,
+        typer.Argument(help="What to list; all if left out."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the models, GPUs, routers and synthetic workload profiles that have a name here."""
+    from agentservesim.cost import list_gpus, list_models
+    from agentservesim.policies import list_policies
+    from agentservesim.workload import list_profiles
+
+    kinds = {
+        "models": list_models,
+        "gpus": list_gpus,
+        "routers": lambda: list_policies("router"),
+        "profiles": list_profiles,
+    }
+    chosen = {name: describe() for name, describe in kinds.items() if what in (None, name)}
+    if as_json:
+        _print_json(chosen if what is None else chosen[what])
+        return
+    for name, entries in chosen.items():
+        width = max(map(len, entries), default=0)
+        print(f"{name}:")
+        for key, description in entries.items():
+            print(f"  {key:{width}}  {description}")
+
+
+def metrics(as_json: Json = False) -> None:
+    """Print every metric: its name in summary.json, unit, formula and meaning."""
+    from dataclasses import asdict
+
+    from agentservesim.results import METRICS
+
+    if as_json:
+        _print_json([asdict(metric) for metric in METRICS])
+        return
+    for metric in METRICS:
+        unit = f" [{metric.unit}]" if metric.unit else ""
+        print(f"{metric.name}{unit}")
+        if metric.formula:
+            print(f"    = {metric.formula}")
+        print(f"    {metric.meaning}")
+    print("\nFormulas are SQL over the columns of turns.parquet (turn.*) and programs.parquet (the rest).")
+    print("Percentiles interpolate linearly between neighbouring values.")
+
+
+def validate(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of recorded vLLM runs.")],
+    as_json: Json = False,
+) -> None:
+    """Replay recorded vLLM runs and print how far the simulation is from them."""
+    from agentservesim.validation import print_validation, validate_run
+
+    reports = [validate_run(folder) for folder in runs]
+    print_validation(reports)
+
+
+def trace_stats(
+    file: Annotated[str, typer.Argument(help="A trace, or demo: the shipped one.")],
+    as_json: Json = False,
+    **flags: Any,
+) -> None:
+    """Programs, turns, tokens, gaps, and the reuse that an infinite prefix cache would find."""
+    from dataclasses import asdict
+
+    from agentservesim.workload import trace_stats as measure
+
+    statistics = measure(_load_trace(file, flags))
+    if as_json:
+        _print_json(asdict(statistics))
+        return
+    print(statistics)
+
+
+def trace_synth(
+    profile: Annotated[str, typer.Argument(help="What to imitate, as claude-code; see list profiles.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Write the trace here (.jsonl or .jsonl.gz).")],
+    programs: Annotated[int, typer.Option("--programs", min=1, help="Programs to draw.")] = 100,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the draws.")] = 0,
+) -> None:
+    """Draw a synthetic trace from a profile's distributions."""
+    from agentservesim.workload import synthesise, write_trace
+
+    write_trace(synthesise(profile, programs, seed), out)
+
+
+def trace_convert(
+    file: Annotated[str, typer.Argument(help="A trace in any format that can be read.")],
+    out: Annotated[Path, typer.Argument(help="The trace to write, in the canonical format, version 2.")],
+    **flags: Any,
+) -> None:
+    """Convert a trace to the canonical format."""
+    from agentservesim.workload import write_trace
+
+    write_trace(_load_trace(file, flags), out)
+
+
+def _load_trace(file: str, flags: dict[str, Any]) -> Workload:
+    from agentservesim.workload import load_workload
+
+    scenario = _scenario(_settings(file, None, None, flags))
+    return load_workload(scenario.workload, scenario.seed)
+
+
+def _scenario(settings: Settings) -> Scenario:
+    from agentservesim.scenario import Scenario
+    from agentservesim.settings import validate
+
+    return validate(Scenario, settings)
+
+
+def _settings(
+    source: str, num_instances: int | None, overrides: list[str] | None, flags: dict[str, Any]
+) -> Settings:
+    """The scenario's settings: from the file, then the flags, then --set."""
+    from agentservesim.flags import apply_flags, set_instances
+    from agentservesim.scenario import read_scenario_settings
+    from agentservesim.settings import Settings, parse_override
+
+    path = Path(source)
+    if path.suffix in (".toml", ".json"):
+        settings = read_scenario_settings(path)
+    else:
+        settings = Settings({"name": path.name.partition(".")[0] or "run"}, source=source)
+        settings.put(("workload", "trace"), source, source)
+    if num_instances is not None:
+        set_instances(settings, num_instances)
+    apply_flags(settings, flags)
+    for override in overrides or ():
+        location, value = parse_override(override)
+        settings.put(location, value, f"--set {override}")
+    return settings
+
+
+@contextmanager
+def _progress(turns: int, quiet: bool) -> Iterator[Callable[[int], None] | None]:
+    """A progress bar on stderr, if a person is watching."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("simulating", BarColumn(), MofNCompleteColumn(), "turns", TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=turns)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _print_json(value: object) -> None:
+    import orjson
+
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def _usage_fault(error: typer.TyperException) -> str:
+    """A fault of the command line in one line, with the nearest option if there is one."""
+
+    message = error.format_message().replace("Value error, ", "").replace("\n", " ")
+    possible = getattr(error, "possibilities", None)
+    if possible:
+        message = message.partition(" (Possible options")[0] + f"; did you mean '{sorted(possible)[0]}'?"
+    return message[:1].lower() + message[1:]
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"agentservesim: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def build_app(with_flags: bool) -> typer.Typer:
+    """The application; the flags of scenarios take time to make and are left out unless wanted."""
+    settings: dict[str, Any] = {
+        "no_args_is_help": True,
+        "add_completion": False,
+        "pretty_exceptions_enable": False,
+        "rich_markup_mode": "rich",
+    }
+    app = typer.Typer(
+        name="agentservesim",
+        help="Simulate multi-turn LLM agent serving: programs, tool calls, vLLM instances, routing.",
+        **settings,
+    )
+    trace = typer.Typer(help="Look at, draw and convert traces.", **settings)
+    app.callback()(_about)
+    app.command("run")(_flagged(run, with_flags))
+    app.command("check")(_flagged(check, with_flags))
+    app.command("list")(list_)
+    app.command("metrics")(metrics)
+    app.command("validate")(validate)
+    trace.command("stats")(_flagged(trace_stats, with_flags, only="workload"))
+    trace.command("convert")(_flagged(trace_convert, with_flags, only="workload"))
+    trace.command("synth")(trace_synth)
+    app.add_typer(trace, name="trace")
+    return app
+
+
+def _flagged(command: Callable[..., None], wanted: bool, only: str | None = None) -> Callable[..., None]:
+    if wanted:
+        from agentservesim.flags import with_flags
+
+        return with_flags(command, only)
+
+    def described() -> None:
+        raise AssertionError("built for help alone")
+
+    described.__doc__ = command.__doc__
+    return described
+
+
+def _about(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(installed("agentservesim"))
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    app = build_app(with_flags=words[0] in ("run", "check", "trace"))
+    try:
+        code = app(words, prog_name="agentservesim", standalone_mode=False)
+    except InputError as error:
+        _fail(str(error), BAD_INPUT)
+    except typer.TyperException as error:
+        _fail(_usage_fault(error), error.exit_code)
+    except Exception:
+        traceback.print_exc()
+        _fail("this is a bug; please report it with the lines above", BUG)
+    if code == INTERRUPTED:
+        _fail("interrupted; nothing was written", INTERRUPTED)
+    sys.exit(code)

@@ -1,0 +1,162 @@
+"""The command line's flags for a scenario, made from the configuration models.
+
+Every field of the models is a flag of the same name (`max_num_seqs` is `--max-num-seqs`), with the
+model's own description and default; the models check the values. Flags of an instance apply to
+every group of instances of the scenario.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from agentservesim.engine.config import EngineConfig
+from agentservesim.fleet.config import ToolsConfig
+from agentservesim.model import InputError
+from agentservesim.scenario import InstanceConfig, Scenario
+from agentservesim.settings import Location, Settings
+from agentservesim.workload.config import WorkloadConfig
+
+EACH = "*"
+"""In a flag's location: every entry of the list."""
+
+_OWN_OPTIONS = {"workload", "instances", "tools", "record_steps", "trace", "count"}
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A command line option for one field; `location` may hold EACH."""
+
+    name: str
+    location: tuple[str, ...]
+    field: FieldInfo
+    panel: str
+
+    @property
+    def option(self) -> str:
+        """`--max-num-seqs`."""
+        return "--" + self.name.replace("_", "-")
+
+    def parameter(self) -> Parameter:
+        """The option as typer takes it: text, or a pair of on and off switches."""
+        is_switch = bool in _plain_types(self.field.annotation)
+        names = (f"{self.option}/--no-{self.option[2:]}",) if is_switch else (self.option,)
+        option = typer.Option(
+            *names,
+            help=f"{self.field.description} {self._default()}".rstrip(),
+            metavar=None if is_switch else _metavar(self.field.annotation),
+            show_default=False,
+            rich_help_panel=self.panel,
+        )
+        kind: Any = bool | None if is_switch else str | None
+        return Parameter(self.name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
+
+    def _default(self) -> str:
+        default = self.field.default
+        if default is None or default is PydanticUndefined or default == "":
+            return ""
+        return f"[default: {str(default).lower() if isinstance(default, bool) else default}]"
+
+
+@cache
+def scenario_flags() -> dict[str, Flag]:
+    """All flags by the name of their field."""
+    engine = set(EngineConfig.model_fields)
+    hardware = {k: v for k, v in InstanceConfig.model_fields.items() if k not in engine}
+    tables: list[tuple[tuple[str, ...], str, Mapping[str, FieldInfo]]] = [
+        ((), "Run", Scenario.model_fields),
+        (("workload",), "Workload", WorkloadConfig.model_fields),
+        (("instances", EACH), "Model, hardware and cost", hardware),
+        (("instances", EACH), "Engine (vLLM's names)", EngineConfig.model_fields),
+        (("tools",), "Tools", ToolsConfig.model_fields),
+    ]
+    flags: dict[str, Flag] = {}
+    for location, panel, fields in tables:
+        for name, field in fields.items():
+            if name in _OWN_OPTIONS or not _is_simple(field.annotation):
+                continue
+            unique = name if name not in flags else f"{location[0].rstrip('s')}_{name}"
+            flags[unique] = Flag(unique, (*location, name), field, panel)
+    return flags
+
+
+def with_flags(function: Callable[..., None], only: str | None = None) -> Callable[..., None]:
+    """Give `function(..., **flags)` a signature in which every scenario flag is an option.
+
+    `only` names the table of the scenario whose flags are wanted.
+    """
+    own = [
+        p for p in signature(function, eval_str=True).parameters.values() if p.kind != Parameter.VAR_KEYWORD
+    ]
+    options = [flag.parameter() for flag in scenario_flags().values() if only in (None, *flag.location[:1])]
+
+    def command(**given: Any) -> None:
+        function(**given)
+
+    command.__doc__, command.__name__ = function.__doc__, function.__name__
+    command.__signature__ = signature(function).replace(  # type: ignore[attr-defined]
+        parameters=[*(p.replace(kind=Parameter.KEYWORD_ONLY) for p in own), *options],
+        return_annotation=None,
+    )
+    return command
+
+
+def apply_flags(settings: Settings, given: Mapping[str, object]) -> None:
+    """Put the flags that were given into the settings; absent ones are None."""
+    flags = scenario_flags()
+    for name, value in given.items():
+        if value is not None:
+            for location in _each(settings, flags[name].location):
+                settings.put(location, value, flags[name].option)
+
+
+def set_instances(settings: Settings, count: int) -> None:
+    """Set the number of instances. Raises InputError if the scenario has several groups of them."""
+    groups = settings.values.setdefault("instances", [{}])
+    if isinstance(groups, list) and len(groups) != 1:
+        raise InputError(
+            f"--num-instances: the scenario has {len(groups)} groups of instances; "
+            "say which with --set instances.0.count=N"
+        )
+    settings.put(("instances", 0, "count"), count, "--num-instances")
+
+
+def _each(settings: Settings, location: tuple[str, ...]) -> Iterator[Location]:
+    if EACH not in location:
+        yield location
+        return
+    start = location.index(EACH)
+    (key,) = location[:start]
+    groups = settings.values.setdefault(key, [{}])
+    for index in range(len(groups) if isinstance(groups, list) else 0):
+        yield (key, index, *location[start + 1 :])
+
+
+def _plain_types(annotation: Any) -> set[Any]:
+    """The types that a value may have, None and the members of unions apart."""
+    if get_origin(annotation) is Annotated:
+        return _plain_types(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, type(int | None)):
+        return {t for part in get_args(annotation) for t in _plain_types(part)} - {type(None)}
+    return {annotation}
+
+
+def _is_simple(annotation: Any) -> bool:
+    plain = (bool, int, float, str, Path)
+    return all(get_origin(t) is Literal or t in plain for t in _plain_types(annotation))
+
+
+def _metavar(annotation: Any) -> str:
+    kinds = _plain_types(annotation)
+    choices = [str(c) for t in kinds if get_origin(t) is Literal for c in get_args(t)]
+    if choices:
+        return f"[{'|'.join(choices)}]"
+    return "INTEGER" if kinds == {int} else "NUMBER" if kinds <= {int, float} else "TEXT"

@@ -1,0 +1,171 @@
+"""A run on one screen of a terminal, or as plain text in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+Summary = dict[str, Any]
+
+_ROWS = (
+    ("program latency", "program", "latency_s"),
+    ("turn latency", "turn", "e2el_s"),
+    ("TTFT", "turn", "ttft_s"),
+    ("TPOT", "turn", "tpot_s"),
+    ("queueing", "turn", "queue_s"),
+)
+_STATISTICS = ("mean", "p50", "p90", "p95", "p99", "max")
+_PARTS = (
+    ("tool", "tools", "blue"),
+    ("queue", "queue", "red"),
+    ("prefill", "prefill", "yellow"),
+    ("decode", "decode", "green"),
+    ("transfer", "transfer", "magenta"),
+)
+_BAR = 40
+
+
+def print_summary(summary: Summary, file: TextIO, saved: str | None = None) -> None:
+    """Print the result table; `saved` is the run folder, if there is one."""
+    console = Console(file=file, highlight=False, width=None if file.isatty() else 100)
+    parts = [_latencies(summary), _time_share(summary), _facts(summary)]
+    closing = [f"Hint: {hint(summary)}"]
+    closing.append(
+        f"Results: {saved} (README.md in it explains them)" if saved else "Keep the tables: --out DIR"
+    )
+    console.print(Text(title(summary), style="bold"))
+    console.print(Padding(Group(*_spaced(parts)), (1, 0, 1, 2)))
+    for line in closing:
+        console.print(line, soft_wrap=True)
+
+
+def title(summary: Summary) -> str:
+    """What was run, in a line."""
+    scenario, counts = summary["scenario"], summary["counts"]
+    fleet = " + ".join(f"{g['count']} x {g['gpu']} ({_model(g)})" for g in scenario["instances"])
+    return (
+        f"{scenario['name']}: {counts['programs']:,} programs, {counts['turns']:,} turns on {fleet}, "
+        f"{scenario['router']}"
+    )
+
+
+def hint(summary: Summary) -> str:
+    """The one thing about this run that its reader should know first."""
+    share, counts, tokens = summary["program"]["time_share"], summary["counts"], summary["tokens"]
+    serving = 1 - (share["tool"] or 0)
+    if counts["preemptions"] > 0.01 * counts["turns"]:
+        return (
+            f"the KV pool is too small for this load: {counts['preemptions']:,} preemptions, "
+            f"{_count(tokens['recomputed'])} tokens computed again. "
+            "More blocks or instances, or a lower --max-num-seqs, would help."
+        )
+    if serving > 0 and (share["queue"] or 0) > 0.3 * serving:
+        return (
+            f"{share['queue'] / serving:.0%} of the time spent in serving is queueing: "
+            "the fleet is overloaded. More instances would shorten programs most."
+        )
+    if serving < 0.2:
+        return (
+            f"{share['tool']:.0%} of the programs' time is outside the engine (tools, think time): "
+            f"no serving change can shorten programs by more than {serving:.0%} on average."
+        )
+    if tokens["prompt"] and tokens["cached"] < 0.3 * tokens["prompt"]:
+        return (
+            f"only {tokens['cached'] / tokens['prompt']:.0%} of the prompt tokens were in the prefix cache; "
+            "agentservesim trace stats shows what an infinite cache could serve."
+        )
+    return (
+        f"of the time spent in serving, {share['decode'] / serving:.0%} is decode: "
+        "faster memory or fewer requests per instance would shorten programs most."
+    )
+
+
+def _latencies(summary: Summary) -> RenderableType:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("")
+    for name in (*_STATISTICS, "n"):
+        table.add_column(name, justify="right", style="dim" if name == "n" else "")
+    for label, group, metric in _ROWS:
+        values = summary[group][metric]
+        scale, unit = (1.0, "s") if (values["mean"] or 0) >= 1 else (1e3, "ms")
+        shown = ["-" if values[name] is None else _number(values[name] * scale) for name in _STATISTICS]
+        table.add_row(f"{label} ({unit})", *shown, f"{values['n']:,}")
+    return table
+
+
+def _time_share(summary: Summary) -> RenderableType:
+    share = summary["program"]["time_share"]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", show_header=False)
+    for justify in ("left", "right", "left"):
+        table.add_column(justify=justify)
+    table.add_row("where the time went", "", "")
+    for key, label, colour in _PARTS:
+        part = share[key] or 0.0
+        table.add_row(f"  {label}", f"{part:.1%}", Text("#" * round(part * _BAR), style=colour))
+    return table
+
+
+def _facts(summary: Summary) -> RenderableType:
+    tokens, counts, rate = summary["tokens"], summary["counts"], summary["throughput"]
+    hits = tokens["cached"] / tokens["prompt"] if tokens["prompt"] else 0.0
+    again = f", {_count(tokens['recomputed'])} computed again" if tokens["recomputed"] else ""
+    speed = summary["simulated_s"] / summary["wall_s"] if summary["wall_s"] else 0.0
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    table.add_row(
+        "tokens",
+        f"{_count(tokens['prompt'])} prompt ({hits:.1%} from the prefix cache), "
+        f"{_count(tokens['output'])} output{again}",
+    )
+    table.add_row(
+        "throughput",
+        f"{_number(rate['programs_per_s'] or 0)} programs/s, {_number(rate['turns_per_s'] or 0)} turns/s, "
+        f"{_number(rate['output_tokens_per_s'] or 0)} output tokens/s",
+    )
+    table.add_row(
+        "engine",
+        f"{counts['steps']:,} steps, {counts['leaps']:,} leaps, {counts['preemptions']:,} preemptions",
+    )
+    for group in summary["provenance"]["instances"]:
+        table.add_row(
+            group["name"],
+            f"{group['num_gpu_blocks']:,} KV blocks; step times: {group['sources']['step_time']}",
+        )
+    table.add_row(
+        "simulated",
+        f"{_number(summary['simulated_s'])} s in {summary['wall_s']:.2f} s ({_number(speed)} x real time)",
+    )
+    return table
+
+
+def _spaced(parts: Iterable[RenderableType]) -> Iterator[RenderableType]:
+    for index, part in enumerate(parts):
+        if index:
+            yield ""
+        yield part
+
+
+def _model(group: dict[str, Any]) -> str:
+    name = str(group["model"]).rstrip("/").removesuffix("/config.json").rpartition("/")[2]
+    degree = group["tensor_parallel_size"]
+    return name if degree == 1 else f"{name}, tp{degree}"
+
+
+def _number(value: float) -> str:
+    """Three digits, more for large numbers: 0.0123, 1.23, 12.3, 1,234."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 or value == 0 else f"{value:.3g}"
+
+
+def _count(value: int) -> str:
+    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if value >= size:
+            return f"{value / size:.1f} {letter}"
+    return str(value)

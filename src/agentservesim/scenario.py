@@ -1,0 +1,204 @@
+"""A scenario is everything that decides a run; `simulate` runs it.
+
+from agentservesim.scenario import InstanceConfig, Scenario, simulate
+result = simulate(Scenario(instances=(InstanceConfig(count=4, gpu="h100-sxm"),)))
+result.turns["ttft_s"].mean()
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from agentservesim.cost import Cost, build_cost
+from agentservesim.cost.config import CostConfig
+from agentservesim.engine.config import EngineConfig
+from agentservesim.fleet import Fleet, InstanceSpec
+from agentservesim.fleet.config import ToolsConfig
+from agentservesim.model import InputError, Workload, to_s
+from agentservesim.policies import load_policy
+from agentservesim.results import Recorder, Result, make_result
+from agentservesim.settings import Settings, parse_override, read_settings, validate
+from agentservesim.workload import load_workload
+from agentservesim.workload.config import WorkloadConfig
+
+
+class InstanceConfig(CostConfig, EngineConfig):
+    """A group of equal instances: what they run on, and how their engine is set."""
+
+    count: int = Field(1, ge=1, le=100_000, description="Instances in this group.")
+    name: str = Field("", description="Name of the group in results; empty means the GPU's name.")
+
+
+class Scenario(BaseModel):
+    """Everything that decides a run. Two runs of one scenario give the same bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field("run", description="What the run is called in its results.")
+    workload: WorkloadConfig = Field(default=WorkloadConfig(), description="The programs to serve.")
+    instances: tuple[InstanceConfig, ...] = Field(
+        default=(InstanceConfig(),), min_length=1, description="The fleet: groups of equal instances."
+    )
+    router: str = Field(
+        "session-affinity",
+        description="Who gets a turn: round-robin, least-loaded, session-affinity or module:Class.",
+    )
+    tools: ToolsConfig = Field(default=ToolsConfig(), description="How long tool calls take.")
+    seed: int = Field(0, ge=0, description="Seed of every random draw.")
+    leap: bool = Field(True, description="Take runs of decode steps at once; the numbers are the same.")
+    record_steps: bool = Field(False, description="Keep a row per engine step.")
+
+
+def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
+    """Read a scenario from TOML or JSON; each override is `a.b=value`.
+
+    Paths inside the file are relative to the file. Raises InputError with the file, the line (of
+    TOML) or the field, and what would be right.
+    """
+    settings = read_scenario_settings(Path(path))
+    for override in overrides:
+        location, value = parse_override(override)
+        settings.put(location, value, f"--set {override}")
+    return validate(Scenario, settings)
+
+
+def read_scenario_settings(path: Path) -> Settings:
+    """A scenario file as settings: paths made relative to the working folder, named after the file."""
+    settings = read_settings(path)
+    settings.values.setdefault("name", path.stem)
+    groups = settings.values.get("instances")
+    for table in (settings.values.get("workload"), *(groups if isinstance(groups, list) else ())):
+        for key in ("trace", "tables", "model"):
+            value = table.get(key) if isinstance(table, dict) else None
+            if isinstance(value, str) and ("/" in value or (path.parent / value).is_file()):
+                table[key] = str(path.parent / value)
+    return settings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A scenario with its trace read and its step times and KV pools known: ready to run.
+
+    `costs` has one entry per group of instances.
+    """
+
+    scenario: Scenario
+    workload: Workload
+    costs: tuple[Cost, ...]
+
+    def run(self, progress: Callable[[int], None] | None = None) -> Result:
+        """Simulate to the end. `progress` is told the number of turns done so far."""
+        scenario, recorder = self.scenario, Recorder(self.scenario.record_steps)
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        fleet = Fleet(
+            self.workload,
+            self._instances(),
+            router=load_policy("router", scenario.router),
+            tools=scenario.tools,
+            seed=scenario.seed,
+            leap=scenario.leap,
+            max_concurrency=scenario.workload.max_concurrency,
+            listener=recorder,
+        )
+        counts = fleet.run(progress)
+        facts = {
+            "scenario": scenario.model_dump(mode="json"),
+            "seed": scenario.seed,
+            "simulated_s": to_s(fleet.now_ps),
+            "wall_s": time.perf_counter() - wall_s,
+            "cpu_s": time.process_time() - cpu_s,
+            "counts": {"steps": counts.steps, "leaps": counts.leaps},
+            "provenance": self.provenance(),
+        }
+        return make_result(facts, recorder, self.workload.programs)
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the numbers come from: this program's version, the trace, each group's cost model."""
+        groups = [
+            {
+                "name": group.name or group.gpu,
+                "count": group.count,
+                "num_gpu_blocks": cost.num_gpu_blocks,
+                "kv_bytes_per_token": cost.kv_bytes_per_token,
+                "sources": cost.provenance,
+            }
+            for group, cost in zip(self.scenario.instances, self.costs, strict=True)
+        ]
+        trace = {"source": self.workload.source, "synthetic": self.workload.synthetic}
+        return {
+            "agentservesim": version("agentservesim"),
+            "workload": {**trace, "notes": list(self.workload.notes)},
+            "instances": groups,
+        }
+
+    def _instances(self) -> list[InstanceSpec]:
+        return [
+            InstanceSpec(
+                name=f"{group.name or group.gpu}-{number}",
+                engine=group,
+                step_time=cost.step_time,
+                num_gpu_blocks=cost.num_gpu_blocks,
+                frontend_in_ps=cost.frontend_in_ps,
+                frontend_out_ps=cost.frontend_out_ps,
+            )
+            for group, cost in zip(self.scenario.instances, self.costs, strict=True)
+            for number in range(group.count)
+        ]
+
+
+def prepare(scenario: Scenario) -> Plan:
+    """Read the trace, build the cost models and check that every turn fits every instance.
+
+    Raises InputError for what cannot be run.
+    """
+    workload = load_workload(scenario.workload, scenario.seed)
+    costs = tuple(
+        build_cost(
+            group,
+            block_size=group.block_size,
+            max_num_batched_tokens=group.max_num_batched_tokens,
+            max_num_seqs=group.max_num_seqs,
+        )
+        for group in scenario.instances
+    )
+    for group, cost in zip(scenario.instances, costs, strict=True):
+        _check_fit(workload, group, cost)
+    return Plan(scenario, workload, costs)
+
+
+def simulate(scenario: Scenario, progress: Callable[[int], None] | None = None) -> Result:
+    """Run a scenario to its end. `progress` is told the number of turns done so far.
+
+    Raises InputError for input that cannot be run: an unreadable trace, an unknown model, a turn
+    that is larger than an instance's KV pool.
+    """
+    return prepare(scenario).run(progress)
+
+
+def _check_fit(workload: Workload, group: InstanceConfig, cost: Cost) -> None:
+    """Every turn must fit the KV pool (one block is the engine's null block) and max_model_len."""
+    size = group.block_size
+    room = (cost.num_gpu_blocks - 1) * size
+    limit = min(room, group.max_model_len or room)
+    for program in workload.programs:
+        for turn in program.turns:
+            if turn.total_tokens > limit:
+                name = f"program '{program.id}', turn '{turn.id}'"
+                need = f"{turn.total_tokens:,} tokens (prompt {turn.prompt_tokens:,} and reply)"
+                if limit < room:
+                    raise InputError(
+                        f"{workload.source}: {name}: {need} exceed max_model_len {limit:,}; "
+                        f"it must be at least {turn.total_tokens}, or unset"
+                    )
+                blocks = -(-turn.total_tokens // size) + 1
+                raise InputError(
+                    f"{workload.source}: {name}: {need} exceed the KV pool of '{group.name or group.gpu}', "
+                    f"{cost.num_gpu_blocks:,} blocks of {size}; it takes num_gpu_blocks of at least {blocks}"
+                )
