@@ -134,12 +134,16 @@ class Instance:
         """A request arrives, now."""
         self.load += 1
         request.instance = self.index
+        self.wake()
+        self.scheduler.add(request)
+
+    def wake(self) -> None:
+        """See to it that the next step is decided no later than the present one ends."""
         if self._plan is not None:
             self.catch_up()
             self._kernel.cancel(self._tick)  # type: ignore[arg-type]
             self._tick = self._kernel.at(self._plan.tick, self._settle, None, SETTLE + self.index)
             self._plan = None
-        self.scheduler.add(request)
         if self._tick is None:
             self._tick = self._kernel.at(self._kernel.now, self._schedule, None, SCHEDULE + self.index)
 
@@ -157,11 +161,7 @@ class Instance:
         if self._plan is not None:
             self._commit(self._plan, self._plan.steps)
             self._plan = None
-        for request in self._flight.pop(0).ending:
-            self.scheduler.finish(request)
-            request.finish_ps = kernel.now
-            self.load -= 1
-            self._on_finish(request)
+        self._end(self._flight.pop(0))
         if kernel.peek() == kernel.now:
             self._tick = kernel.at(kernel.now, self._schedule, None, SCHEDULE + self.index)
         else:
@@ -172,12 +172,13 @@ class Instance:
         now, flight = self._kernel.now, self._flight
         self._tick = None
         while len(flight) < self._depth:
-            step = self.scheduler.schedule(now, not self._leaping)
+            step = self._decide(now)
             if step is None:
                 break
             step.start_ps = flight[-1].start_ps + flight[-1].duration_ps if flight else now
             flight.append(step)
-            self.steps += 1
+            if step.duration_ps:
+                self.steps += 1
             end = step.start_ps + step.duration_ps
             for request in step.first:
                 request.first_token_ps = end
@@ -186,6 +187,16 @@ class Instance:
                 self._record(step, self.scheduler.pool.free)
         if flight:
             self._sleep()
+
+    def _decide(self, now: int) -> Step | None:
+        return self.scheduler.schedule(now, not self._leaping)
+
+    def _end(self, step: Step) -> None:
+        for request in step.ending:
+            self.scheduler.finish(request)
+            request.finish_ps = self._kernel.now
+            self.load -= 1
+            self._on_finish(request)
 
     def _sleep(self) -> None:
         """Wake up when the oldest step ends, or behind the leap that can be planned."""

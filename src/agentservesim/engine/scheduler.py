@@ -28,11 +28,12 @@ running_order = attrgetter("place")
 class Step:
     """One scheduled step.
 
-    chunks: prefill rows (new tokens, history). `first` are requests whose first token it yields,
-    `ending` those whose last one, both in running order.
+    chunks: prefill rows (new tokens, history), and `prefills` whose they are. `first` are requests
+    whose first token it yields, `ending` those whose last one, both in running order.
     """
 
     chunks: list[tuple[int, int]] = field(default_factory=list)
+    prefills: list[Request] = field(default_factory=list)
     decode_rows: int = 0
     first: list[Request] = field(default_factory=list)
     ending: list[Request] = field(default_factory=list)
@@ -115,7 +116,8 @@ class ByPriority(Fcfs):
 class Scheduler:
     """Requests of one instance, its block pool, and the decisions of each step.
 
-    `on_admit(request, hit_tokens)` and `on_preempt(request)` are called as those happen, if set.
+    `on_admit(request, hit_tokens)` and `on_preempt(request)` are called as those happen, and
+    `on_step(step)` when a step is decided and not yet priced, if set.
     """
 
     def __init__(self, config: EngineConfig, num_gpu_blocks: int, step_time: StepTime) -> None:
@@ -133,14 +135,15 @@ class Scheduler:
         self.preemptions = 0
         self.on_admit: Callable[[Request, int], None] | None = None
         self.on_preempt: Callable[[Request], None] | None = None
+        self.on_step: Callable[[Step], None] | None = None
         self._step_time = step_time
         self._reserve_full = rules.reserve_full
         self._watermark = int(config.watermark * num_gpu_blocks) if rules.watermark else 0
-        # vLLM hashes a generated token's block when the token is known: with asynchronous
-        # scheduling that is one step later.
+        # A generated token's block is hashed when the token is known: with asynchronous scheduling
+        # that is one step later, unless the request was left out of the step before.
         self._lag = 1 if config.async_scheduling else 0
         self._prefills: list[Request] = []
-        self._held_back: list[Request] = []
+        self._left_out: set[Request] = set()
         self._last_place = 0
         self._last_row_place = 0
 
@@ -149,7 +152,7 @@ class Scheduler:
     def schedule(self, now: int, one_by_one: bool) -> Step | None:
         """Decide the next step at time `now`; None if nothing can be scheduled.
 
-        The step's decode rows are those in `rows` after the call, plus those that end with it.
+        A step that only preempts has no rows and takes no time.
         """
         step = Step()
         budget = self.config.max_num_batched_tokens
@@ -172,18 +175,21 @@ class Scheduler:
         step.decode_rows = rows.count
         if self.waiting and not preempted:
             self._admit(step, now, budget, cap, joining)
-        if not step.chunks and not step.decode_rows:
+        if not step.chunks and not step.decode_rows and not preempted:
             return None
-        sampled = step.decode_rows + len(joining)
-        batch = Batch(step.chunks, rows.count, rows.counts, rows.contexts(), sampled)
-        step.duration_ps = self._step_time.step_ps(batch)
+        if self.on_step is not None:
+            self.on_step(step)
+        if step.chunks or step.decode_rows:
+            sampled = step.decode_rows + len(joining)
+            batch = Batch(step.chunks, rows.count, rows.counts, rows.contexts(), sampled)
+            step.duration_ps = self._step_time.step_ps(batch)
         self._settle(step, joining)
         return step
 
     def _rows_are_safe(self, budget: int) -> bool:
         """Whether the running requests can be taken at once instead of one by one."""
         rows = self.rows
-        if rows.count > budget or self.pool.contended:
+        if rows.count > budget or self.pool.contended or self._left_out:
             return False
         blocks = rows.blocks_for(1)
         if self._prefills:
@@ -209,6 +215,7 @@ class Scheduler:
     def _compute_chunk(self, step: Step, request: Request, new: int, joining: list[Request]) -> None:
         """Give blocks to `new` tokens of a prefill and put them into the step."""
         step.chunks.append((new, request.computed))
+        step.prefills.append(request)
         computed = request.computed = request.computed + new
         holding, size = request.holding, self.config.block_size
         need = -(-computed // size) - holding.blocks
@@ -224,9 +231,10 @@ class Scheduler:
         step.ending.extend(self._ended())
         if self.rows.count == 0:
             self._last_row_place = 0
-        for request in self._held_back:
-            self._become_row(request)
-        self._held_back.clear()
+        for request in self.running if self._left_out else ():
+            if request in self._left_out:
+                self.pool.store(request.holding, request.computed // self.config.block_size)
+                self._become_row(request)
         for request in joining:
             if request.known == request.prompt_tokens:
                 step.first.append(request)
@@ -310,7 +318,9 @@ class Scheduler:
                 break
             self.pool.take(need)
             request.holding.blocks += need
-            hashed = computed + new - (self._lag if request.in_rows else 0)
+            hashed = computed + new
+            if request.in_rows and request not in self._left_out:
+                hashed -= self._lag
             self.pool.store(request.holding, hashed // size)
             granted[request] = new
             budget -= new
@@ -321,18 +331,18 @@ class Scheduler:
     def _grant(self, step: Step, granted: dict[Request, int], joining: list[Request]) -> None:
         """Put the granted tokens into the step: all rows move on, except those without a grant."""
         rows = self.rows
-        if rows.count:
-            for request in self.running:
-                if request.in_rows and request not in granted:
-                    rows.remove(request)
-                    self._leave_rows(request)
-                    self._held_back.append(request)
+        self._left_out = {r for r in self.running if r.in_rows and r not in granted}
+        for request in self.running if self._left_out else ():
+            if request in self._left_out:
+                rows.remove(request)
+                self._leave_rows(request)
         if rows.count:
             rows.advance(1)
             rows.settle()
         for request, new in granted.items():
             if not request.in_rows:
                 step.chunks.append((new, request.computed))
+                step.prefills.append(request)
                 request.computed += new
                 if request.computed == request.known:
                     joining.append(request)
@@ -432,7 +442,7 @@ class Scheduler:
         """How many decode steps of the present rows are certain to come next, whatever ends with
         the last of them, if no request arrives."""
         rows = self.rows
-        if not rows.count or self._prefills or self.pool.contended:
+        if not rows.count or self._prefills or self._left_out or self.pool.contended:
             return 0
         if rows.count > self.config.max_num_batched_tokens:
             return 0

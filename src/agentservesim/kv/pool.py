@@ -135,8 +135,8 @@ NO_HIT = Hit((), 0, 0, None)
 class BlockPool:
     """Counts, hits and evictions of `num_blocks` KV blocks, one of which is vLLM's null block.
 
-    `on_hash(holding, segment, first, end)` and `on_evict(segment, first, end)` are called with the
-    blocks just hashed, or just evicted (the highest index went first), if set.
+    `on_hash(holding, first, end)` and `on_evict(segment, first, end)` are called with the blocks just
+    hashed, or just evicted (the highest index went first), if set.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class BlockPool:
         self.blanks_first = blanks_first
         self.free = num_blocks - 1
         self.evicted_blocks = 0
-        self.on_hash: Callable[[Holding, Segment, int, int], None] | None = None
+        self.on_hash: Callable[[Holding, int, int], None] | None = None
         self.on_evict: Callable[[Segment, int, int], None] | None = None
         self.contended = 0
         self._blanks = num_blocks - 1
@@ -277,6 +277,8 @@ class BlockPool:
             at = stop
             if at == upto:
                 break
+        if self.on_hash is not None:
+            self.on_hash(holding, holding.hashed, at)
         holding.hashed = at
 
     def _hash(self, holding: Holding, segment: Segment, first: int, end: int) -> None:
@@ -308,8 +310,6 @@ class BlockPool:
             extents[-1].end = end
         else:
             extents.append(Extent(lane, first, end, 1))
-        if self.on_hash is not None:
-            self.on_hash(holding, segment, first, end)
 
     def release(self, holding: Holding) -> None:
         """Give back every block of the holding, tail first, and empty it."""
