@@ -5,5 +5,6 @@ from agentservesim.workload.content import shared_tokens
 from agentservesim.workload.load import load_workload
 from agentservesim.workload.options import ReadOptions
 from agentservesim.workload.reader import read_trace
+from agentservesim.workload.write import write_trace
 
-__all__ = ["ReadOptions", "WorkloadConfig", "load_workload", "read_trace", "shared_tokens"]
+__all__ = ["ReadOptions", "WorkloadConfig", "load_workload", "read_trace", "shared_tokens", "write_trace"]

@@ -144,6 +144,7 @@ def _origin(draft: Draft, done: dict[str, Draft], last: dict[str, Draft]) -> Ori
     return Origin(
         previous=placed,
         follows=follows,
+        exact=draft.exact,
         shared_key=shared_key,
         shared=draft.shared,
         pools=(

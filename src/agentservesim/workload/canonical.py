@@ -21,7 +21,7 @@ from itertools import chain
 
 from agentservesim.model import InputError, Path, Segment, ToolCall, Trigger, Workload
 from agentservesim.workload.assemble import assemble
-from agentservesim.workload.content import ContentTree
+from agentservesim.workload.content import ContentTree, Placed
 from agentservesim.workload.drafts import Draft, Link
 from agentservesim.workload.hashes import HashIndex
 from agentservesim.workload.options import ReadOptions
@@ -32,7 +32,7 @@ SCHEMA = "dynamo.agentic_mooncake"
 V1_FIELDS = frozenset(
     {"wait_for", "branches", "prefix_reset", "delay", "tool_wait_ms", "gap_ms", "timestamp"}
 )
-V2_FIELDS = frozenset({"dependencies", "play_id", "not_before_ms", "arrival_ms", "content", "synthetic"})
+V2_FIELDS = frozenset({"dependencies", "play_id", "not_before_ms", "arrival_ms", "content"})
 OWN_FIELDS = frozenset(
     {"program_id", "parent_session_id", "prefix_tokens", "shared_prefix_tokens", "group_id", "hash_runs"}
     | {"trigger", "tool_calls", "tool_events", "token_ids", "kind"}
@@ -62,6 +62,7 @@ class Header:
     block_size: int | None = None
     local_ids: bool = False
     synthetic: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def read_canonical(rows: Iterator[Row], file: str, options: ReadOptions) -> Workload:
@@ -87,7 +88,7 @@ def _header(row: Row) -> Header:
         raise row.error(f"version of {SCHEMA} is {version}; with a header row it must be 2")
     scope = row.choice("hash_id_scope", "global", ("local", "global"))
     size = row.integer_or_none("block_size", low=1)
-    return Header(size, scope == "local", row.flag("synthetic"))
+    return Header(size, scope == "local", row.flag("synthetic"), tuple(row.texts("notes")))
 
 
 class _Reader:
@@ -127,9 +128,12 @@ class _Reader:
     def finish(self) -> Workload:
         if not self._drafts:
             raise InputError(f"{self._file}:1: the trace has a header but no turns")
-        for held in list(self._held.values()):
+        for held in self._held.values():
             for draft, ids, index in held:
-                draft.placed = index.place(ids, draft.prompt, draft.output, None)
+                draft.placed = index.place(ids, draft.prompt, draft.output, self._previous(draft))
+        if len({draft.path is None for draft in self._drafts}) > 1:
+            bare = next(draft for draft in self._drafts if draft.path is None)
+            raise InputError(f"{self._file}:{bare.line}: content is missing, which other rows have")
         for child, (row, parent) in self._branches.items():
             if child not in self._by_id:
                 raise row.error(f"branches of turn '{parent}' names '{child}', which is not in the trace")
@@ -142,6 +146,7 @@ class _Reader:
             self._tree,
             reuse_output=self._options.reuse_output,
             synthetic=self._header.synthetic,
+            notes=self._header.notes,
         )
 
     def _draft(self, row: Row) -> Draft:
@@ -205,17 +210,21 @@ class _Reader:
         ready = [(draft, ids, index)]
         while ready:
             draft, ids, index = ready.pop()
-            previous = None
-            for link in draft.links:
-                before = self._by_id.get(link.target)
-                if before is None or (before.placed is None and before.session == draft.session):
-                    self._held.setdefault(link.target, []).append((draft, ids, index))
-                    break
-                if before.session == draft.session:
-                    previous = before.placed
-            else:
-                draft.placed = index.place(ids, draft.prompt, draft.output, previous)
-                ready += self._held.pop(draft.id, [])
+            unread = next((link.target for link in draft.links if not self._is_placed(link, draft)), None)
+            if unread is not None:
+                self._held.setdefault(unread, []).append((draft, ids, index))
+                continue
+            draft.placed = index.place(ids, draft.prompt, draft.output, self._previous(draft))
+            ready += self._held.pop(draft.id, [])
+
+    def _is_placed(self, link: Link, draft: Draft) -> bool:
+        before = self._by_id.get(link.target)
+        return before is not None and (before.placed is not None or before.session != draft.session)
+
+    def _previous(self, draft: Draft) -> Placed | None:
+        """The latest turn of the same session that this one waits for."""
+        known = (self._by_id.get(link.target) for link in reversed(draft.links))
+        return next((before.placed for before in known if before and before.session == draft.session), None)
 
     def _stated_path(self, row: Row, draft: Draft) -> Path:
         path: list[tuple[Segment, int]] = []
@@ -266,8 +275,10 @@ def _links(row: Row) -> list[Link]:
 
 def _link(entry: Row) -> Link:
     trigger: Trigger = "dispatch" if _is_dispatch(entry) else "completion"
-    delay = entry.ms_or_none("delay_ms") or 0
-    link = Link(entry.text("request_id"), trigger, delay, entry.ms_or_none("tools_ms"))
+    wait, tools = entry.ms_or_none("delay_ms") or 0, entry.ms_or_none("tools_ms")
+    if tools is not None and tools > wait:
+        raise entry.error("tools_ms is the part of delay_ms that is tool time, but it is longer")
+    link = Link(entry.text("request_id"), trigger, wait - (tools or 0), tools)
     match entry.choice("relation", "", ("sequence", "spawn", "join", "")):
         case "sequence":
             link.relation = "sequence"

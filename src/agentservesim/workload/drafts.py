@@ -21,7 +21,10 @@ class Link:
 
 @dataclass(slots=True)
 class Draft:
-    """A turn as read. Moments (`start_ps`, `arrival_ps`) are on the trace's clock; None is unknown."""
+    """A turn as read. Moments (`start_ps`, `arrival_ps`) are on the trace's clock; None is unknown.
+
+    `prefix` counts leading tokens seen before; a reply may follow them unless the figure is `exact`.
+    """
 
     id: str
     line: int
@@ -36,6 +39,7 @@ class Draft:
     trigger: str = "other"
     priority: int = 0
     prefix: int | None = None
+    exact: bool = False
     reset: bool = False
     shared: int = 0
     group: str | None = None

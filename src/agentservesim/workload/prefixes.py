@@ -29,6 +29,7 @@ class Origin:
 
     previous: Placed | None = None
     follows: bool = False
+    exact: bool = False
     shared_key: Hashable = None
     shared: int = 0
     pools: tuple[Hashable, ...] = ()
@@ -71,7 +72,7 @@ class PrefixRules:
             if prompt < previous.prompt:
                 return self._shared_prefix(origin)
             prefix = previous.prompt
-        if self._reuse and prefix >= previous.prompt and prompt >= previous.total:
+        if self._reuse and not origin.exact and prefix >= previous.prompt and prompt >= previous.total:
             prefix = max(prefix, previous.total)
         if prefix <= previous.total:
             return self._tree.at(previous, prefix)

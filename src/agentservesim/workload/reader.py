@@ -8,6 +8,7 @@ from pathlib import Path
 from agentservesim.model import InputError, Workload
 from agentservesim.workload import canonical
 from agentservesim.workload.canonical import read_canonical
+from agentservesim.workload.compact import read_compact
 from agentservesim.workload.mooncake import read_mooncake
 from agentservesim.workload.options import Format, ReadOptions
 from agentservesim.workload.rows import Row, read_rows
@@ -30,6 +31,8 @@ def read_trace(path: str | Path, options: ReadOptions | None = None) -> Workload
     match detect(head) if options.format == "auto" else options.format:
         case "mooncake":
             return read_mooncake(everything, name, options)
+        case "compact":
+            return read_compact(everything, name, options)
         case _:
             return read_canonical(everything, name, options)
 

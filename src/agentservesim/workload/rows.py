@@ -25,16 +25,21 @@ MOST_US = 10**17
 class Row:
     """One JSON object of a file, read field by field. `InputError` names file, line and field."""
 
-    __slots__ = ("_data", "file", "line")
+    __slots__ = ("_data", "_part", "file", "line")
 
-    def __init__(self, data: dict[str, Any], file: str, line: int) -> None:
+    def __init__(self, data: dict[str, Any], file: str, line: int, part: str = "") -> None:
         self._data = data
+        self._part = part
         self.file = file
         self.line = line
 
     def error(self, message: str) -> InputError:
         """An error at this row, for the caller to raise."""
-        return InputError(f"{self.file}:{self.line}: {message}")
+        return InputError(f"{self.file}:{self.line}: {self._part}{message}")
+
+    def within(self, part: str) -> Row:
+        """The same row, with messages that say which `part` of the line it is."""
+        return Row(self._data, self.file, self.line, f"{self._part}{part}: ")
 
     def __contains__(self, key: str) -> bool:
         return self._data.get(key) is not None
@@ -139,7 +144,7 @@ class Row:
         for value in values:
             if not isinstance(value, dict):
                 raise self._wrong(key, value, "a list of objects")
-        return [Row(value, self.file, self.line) for value in values]
+        return [Row(value, self.file, self.line, self._part) for value in values]
 
     def pairs(self, key: str) -> list[tuple[int, int]]:
         """A list of pairs of whole numbers; empty where the field is missing."""
@@ -164,14 +169,23 @@ class Row:
         """The value as it stands in the file."""
         return self._data.get(key)
 
-    def object_or_none(self, key: str) -> Row | None:
-        """A nested object, or None where the field is missing."""
-        value = self._data.get(key)
-        if value is None:
-            return None
+    def texts_or_rows(self, key: str) -> list[str | Row]:
+        """A list whose entries are identifiers or objects; empty where the field is missing."""
+        values = self._list(key)
+        for value in values:
+            if type(value) not in (str, int, dict) or value == "":
+                raise self._wrong(key, value, "a list of ids or objects")
+        return [
+            Row(value, self.file, self.line, self._part) if isinstance(value, dict) else str(value)
+            for value in values
+        ]
+
+    def nested(self, key: str) -> Row:
+        """A required nested object."""
+        value = self._required(key)
         if not isinstance(value, dict):
             raise self._wrong(key, value, "an object")
-        return Row(value, self.file, self.line)
+        return Row(value, self.file, self.line, f"{self._part}{key}: ")
 
     def check_names(self, known: frozenset[str], *, strict: bool = False) -> None:
         """Refuse names that are not `known`; unless `strict`, only those that look like a slip of one."""
