@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from agentservesim.model import InputError
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 BUG, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 Source = Annotated[
-    str, typer.Argument(help="A scenario (.toml, .json), a trace, or demo: the shipped trace.")
+    str,
+    typer.Argument(metavar="SOURCE", help="A scenario (.toml, .json), a trace, or demo: the shipped trace."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Overrides = Annotated[
@@ -47,7 +49,10 @@ def run(
     overrides: Overrides = None,
     **flags: Any,
 ) -> None:
-    """Simulate a scenario or a trace: a table on stdout, a run folder with --out."""
+    """Simulate a scenario or a trace.
+
+    Prints a table; --out writes a folder with the metrics and a row for every program and turn.
+    """
     from agentservesim.results import check_target
     from agentservesim.scenario import prepare
 
@@ -78,7 +83,10 @@ def check(
     overrides: Overrides = None,
     **flags: Any,
 ) -> None:
-    """Check a scenario or a trace without running it, and say what it would run."""
+    """Check a scenario or a trace without running it.
+
+    Reads everything that a run would read, and says what would be run and where its numbers come from.
+    """
     from agentservesim.scenario import prepare
 
     plan = prepare(_scenario(_settings(source, num_instances, overrides, flags)))
@@ -99,11 +107,11 @@ def check(
 def list_(
     what: Annotated[
         Literal["models", "gpus", "routers", "profiles"] | None,
-        typer.Argument(help="What to list; all if left out."),
+        typer.Argument(metavar="WHAT", help="What to list; all if left out."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the models, GPUs, routers and synthetic workload profiles that have a name here."""
+    """List models, GPUs, routers and synthetic workload profiles."""
     from agentservesim.cost import list_gpus, list_models
     from agentservesim.policies import list_policies
     from agentservesim.workload import list_profiles
@@ -126,7 +134,10 @@ def list_(
 
 
 def metrics(as_json: Json = False) -> None:
-    """Print every metric: its name in summary.json, unit, formula and meaning."""
+    """Print the definition of every metric.
+
+    Each has its name in summary.json, its unit, its formula and its meaning.
+    """
     from dataclasses import asdict
 
     from agentservesim.results import METRICS
@@ -145,10 +156,13 @@ def metrics(as_json: Json = False) -> None:
 
 
 def validate(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of recorded vLLM runs.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of recorded vLLM runs.")],
     as_json: Json = False,
 ) -> None:
-    """Replay recorded vLLM runs and print how far the simulation is from them."""
+    """Compare with recorded runs of vLLM.
+
+    Replays each run with its own arrivals and settings, and prints how far the simulation is off.
+    """
     from agentservesim.validation import print_validation, validate_run
 
     reports = [validate_run(folder) for folder in runs]
@@ -156,11 +170,14 @@ def validate(
 
 
 def trace_stats(
-    file: Annotated[str, typer.Argument(help="A trace, or demo: the shipped one.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A trace, or demo: the shipped one.")],
     as_json: Json = False,
     **flags: Any,
 ) -> None:
-    """Programs, turns, tokens, gaps, and the reuse that an infinite prefix cache would find."""
+    """Describe a trace: programs, turns, tokens, gaps, reuse.
+
+    Reuse is the share of the prompt tokens that an infinite prefix cache would hold.
+    """
     from dataclasses import asdict
 
     from agentservesim.workload import trace_stats as measure
@@ -173,7 +190,9 @@ def trace_stats(
 
 
 def trace_synth(
-    profile: Annotated[str, typer.Argument(help="What to imitate, as claude-code; see list profiles.")],
+    profile: Annotated[
+        str, typer.Argument(metavar="PROFILE", help="What to imitate, as claude-code; see list profiles.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Write the trace here (.jsonl or .jsonl.gz).")],
     programs: Annotated[int, typer.Option("--programs", min=1, help="Programs to draw.")] = 100,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the draws.")] = 0,
@@ -185,8 +204,10 @@ def trace_synth(
 
 
 def trace_convert(
-    file: Annotated[str, typer.Argument(help="A trace in any format that can be read.")],
-    out: Annotated[Path, typer.Argument(help="The trace to write, in the canonical format, version 2.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A trace in any format that can be read.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The trace to write, in the canonical format, version 2.")
+    ],
     **flags: Any,
 ) -> None:
     """Convert a trace to the canonical format."""
@@ -255,11 +276,13 @@ def _print_json(value: object) -> None:
 
 def _usage_fault(error: typer.TyperException) -> str:
     """A fault of the command line in one line, with the nearest option if there is one."""
+    from agentservesim.settings import did_you_mean
 
     message = error.format_message().replace("Value error, ", "").replace("\n", " ")
     possible = getattr(error, "possibilities", None)
     if possible:
-        message = message.partition(" (Possible options")[0] + f"; did you mean '{sorted(possible)[0]}'?"
+        hint = did_you_mean(getattr(error, "option_name", ""), possible)
+        message = message.partition(" (Possible options")[0] + hint
     return message[:1].lower() + message[1:]
 
 
@@ -271,10 +294,9 @@ def _fail(message: str, code: int) -> NoReturn:
 def build_app(with_flags: bool) -> typer.Typer:
     """The application; the flags of scenarios take time to make and are left out unless wanted."""
     settings: dict[str, Any] = {
-        "no_args_is_help": True,
         "add_completion": False,
         "pretty_exceptions_enable": False,
-        "rich_markup_mode": "rich",
+        "rich_markup_mode": None,
     }
     app = typer.Typer(
         name="agentservesim",
@@ -283,16 +305,32 @@ def build_app(with_flags: bool) -> typer.Typer:
     )
     trace = typer.Typer(help="Look at, draw and convert traces.", **settings)
     app.callback()(_about)
-    app.command("run")(_flagged(run, with_flags))
-    app.command("check")(_flagged(check, with_flags))
+    app.command("run", cls=Grouped)(_flagged(run, with_flags))
+    app.command("check", cls=Grouped)(_flagged(check, with_flags))
     app.command("list")(list_)
     app.command("metrics")(metrics)
     app.command("validate")(validate)
-    trace.command("stats")(_flagged(trace_stats, with_flags, only="workload"))
-    trace.command("convert")(_flagged(trace_convert, with_flags, only="workload"))
+    trace.command("stats", cls=Grouped)(_flagged(trace_stats, with_flags, only="workload"))
+    trace.command("convert", cls=Grouped)(_flagged(trace_convert, with_flags, only="workload"))
     trace.command("synth")(trace_synth)
     app.add_typer(trace, name="trace")
     return app
+
+
+class Grouped(TyperCommand):
+    """A command whose help lists its options by panel, in plain text of any width."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and options, a section for each panel."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            default = "Arguments" if param.param_type_name == "argument" else "Options"
+            if record is not None:
+                panels.setdefault(getattr(param, "rich_help_panel", None) or default, []).append(record)
+        for panel, records in panels.items():
+            with formatter.section(panel):
+                formatter.write_dl(records)
 
 
 def _flagged(command: Callable[..., None], wanted: bool, only: str | None = None) -> Callable[..., None]:
@@ -308,19 +346,27 @@ def _flagged(command: Callable[..., None], wanted: bool, only: str | None = None
     return described
 
 
-def _about(
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False,
-) -> None:
-    if version:
-        from importlib.metadata import version as installed
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
 
-        print(installed("agentservesim"))
+        print(version("agentservesim"))
         raise typer.Exit
+
+
+def _about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words in ([], ["trace"]):
+        words.append("--help")
     app = build_app(with_flags=words[0] in ("run", "check", "trace"))
     try:
         code = app(words, prog_name="agentservesim", standalone_mode=False)

@@ -124,6 +124,7 @@ def validate(model: type[Model], settings: Settings) -> Model:
         return model.model_validate(settings.values)
     except ValidationError as error:
         faults = error.errors(include_url=False)
+        faults = [f for f in faults if f["type"] != "too_short"] or faults
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         location = _real_location(settings.values, faults[0]["loc"])
         raise InputError(_line(settings, location, _fault(model, faults[0], location)) + more) from None

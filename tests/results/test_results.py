@@ -8,7 +8,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from agentservesim.model import PS_PER_S, Program, StepRecord, TurnRecord
+from agentservesim.model import PS_PER_S, InputError, Program, StepRecord, TurnRecord
 from agentservesim.results import METRICS, Recorder, Result, comparable, make_result
 from agentservesim.results.metrics import STATISTICS, expression
 from agentservesim.results.summary import statistics
@@ -177,6 +177,11 @@ def test_long_times_lose_nothing() -> None:
     assert done.turns["ttft_s"].unique().to_list() == [0.066]
     assert done.summary["program"]["time_share"]["tool"] == pytest.approx(1, abs=1e-5)
     assert done.programs["tool_s"].sum() == 20 * days / S
+
+
+def test_a_clock_beyond_64_bits_is_refused() -> None:
+    with pytest.raises(InputError, match="turn 'a/0': the simulated clock has passed 106 days"):
+        Recorder().turn_done(replace(FIRST, finish_ps=200 * 24 * 3600 * S))
 
 
 def test_comparable_leaves_out_only_how_it_was_computed() -> None:

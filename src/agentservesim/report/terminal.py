@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -33,15 +32,16 @@ _BAR = 40
 def print_summary(summary: Summary, file: TextIO, saved: str | None = None) -> None:
     """Print the result table; `saved` is the run folder, if there is one."""
     console = Console(file=file, highlight=False, width=None if file.isatty() else 100)
-    parts = [_latencies(summary), _time_share(summary), _facts(summary)]
-    closing = [f"Hint: {hint(summary)}"]
-    closing.append(
-        f"Results: {saved} (README.md in it explains them)" if saved else "Keep the tables: --out DIR"
-    )
-    console.print(Text(title(summary), style="bold"))
-    console.print(Padding(Group(*_spaced(parts)), (1, 0, 1, 2)))
-    for line in closing:
-        console.print(line, soft_wrap=True)
+    with console.capture() as screen:
+        console.print(Text(title(summary), style="bold"))
+        for part in (_latencies(summary), _time_share(summary), _facts(summary)):
+            console.print()
+            console.print(Padding(part, (0, 0, 0, 2), expand=False))
+        console.print()
+        console.print(f"Hint: {hint(summary)}", soft_wrap=True)
+        where = f"Results: {saved} (its README.md explains them)" if saved else "Keep the tables: --out DIR"
+        console.print(where, soft_wrap=True)
+    file.write("".join(f"{line.rstrip()}\n" for line in screen.get().splitlines()))
 
 
 def title(summary: Summary) -> str:
@@ -144,13 +144,6 @@ def _facts(summary: Summary) -> RenderableType:
     return table
 
 
-def _spaced(parts: Iterable[RenderableType]) -> Iterator[RenderableType]:
-    for index, part in enumerate(parts):
-        if index:
-            yield ""
-        yield part
-
-
 def _model(group: dict[str, Any]) -> str:
     name = str(group["model"]).rstrip("/").removesuffix("/config.json").rpartition("/")[2]
     degree = group["tensor_parallel_size"]
@@ -158,10 +151,10 @@ def _model(group: dict[str, Any]) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits, more for large numbers: 0.0123, 1.23, 12.3, 1,234."""
+    """At least three digits: 1,234, 12.3, 1.23, 0.12, 0.00123."""
     if value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 or value == 0 else f"{value:.3g}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.3g}"
 
 
 def _count(value: int) -> str:

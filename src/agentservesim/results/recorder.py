@@ -9,7 +9,7 @@ from operator import attrgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from agentservesim.model import StepRecord, TurnRecord
+from agentservesim.model import InputError, StepRecord, TurnRecord
 
 TURN_NAMES = tuple(f.name for f in fields(TurnRecord) if f.type == "str")
 TURN_NUMBERS = tuple(f.name for f in fields(TurnRecord) if f.type == "int")
@@ -30,9 +30,15 @@ class Recorder:
         self._steps = array("q")
 
     def turn_done(self, record: TurnRecord) -> None:
-        """Keep a finished turn."""
+        """Keep a finished turn. Raises InputError if its times do not fit 64 bits."""
         self._names.append(_turn_names(record))
-        self._turns.extend(_turn_numbers(record))
+        try:
+            self._turns.extend(_turn_numbers(record))
+        except OverflowError:
+            raise InputError(
+                f"program '{record.program_id}', turn '{record.turn_id}': the simulated clock has passed 106 days; "
+                "shorten the trace with program_rate, max_gap_s or max_programs"
+            ) from None
 
     def step_done(self, record: StepRecord) -> None:
         """Keep a step."""
