@@ -30,7 +30,10 @@ class EngineConfig(BaseModel):
     )
     scheduling_policy: Literal["fcfs", "priority"] = Field("fcfs", description="Order of the waiting queue.")
     watermark: float = Field(
-        0.0, ge=0.0, lt=1.0, description="Share of the blocks kept free when a request is admitted beside others."
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Share of the blocks kept free when a request is admitted beside others.",
     )
     scheduler_reserve_full_isl: bool | None = Field(
         None,

@@ -23,7 +23,17 @@ NEVER = 1 << 62
 class DecodeRows:
     """Requests that decode in lockstep. `clock` counts the steps they took."""
 
-    __slots__ = ("_bases", "_block_size", "_borders", "_ends", "_knots", "_phases", "clock", "count", "counts")
+    __slots__ = (
+        "_bases",
+        "_block_size",
+        "_borders",
+        "_ends",
+        "_knots",
+        "_phases",
+        "clock",
+        "count",
+        "counts",
+    )
 
     def __init__(self, knots: tuple[int, ...], block_size: int) -> None:
         self.clock = 0

@@ -479,7 +479,7 @@ class BlockPool:
             for lane, first, end in holding.ranges:
                 for extent in lane.extents:
                     if extent.first < end and extent.end > first:
-                        assert first <= extent.first and extent.end <= end or extent.refs > 0
+                        assert (first <= extent.first and extent.end <= end) or extent.refs > 0
                         refs[id(extent)] = refs.get(id(extent), 0) + 1
         used = sum(h.blocks - h.hashed for h in holdings)
         queued = {id(x) for x in self._queue()}

@@ -1,0 +1,86 @@
+"""Policies: the protocols they obey, the built-in ones, and one loader for all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from agentservesim.model import InputError
+from agentservesim.policies.protocols import InstanceView, Router, TurnView
+
+__all__ = ["InstanceView", "Router", "TurnView", "list_policies", "load_policy"]
+
+_PROTOCOLS: dict[str, type[Any]] = {"router": Router}
+
+
+def _installed(family: str) -> dict[str, EntryPoint]:
+    return {e.name: e for e in entry_points(group=f"agentservesim.{family}")}
+
+
+def list_policies(family: str) -> dict[str, str]:
+    """Installed policies of a family: name and the first line of the description."""
+    return {name: (e.load().__doc__ or "").split("\n")[0] for name, e in sorted(_installed(family).items())}
+
+
+def load_policy(family: str, spec: str) -> Any:
+    """Make a policy from `name` or `module:Class`, with parameters behind commas: `name,ttl_s=30`.
+
+    Built-in policies are entry points of the group `agentservesim.<family>`, like anybody else's.
+    Raises InputError for an unknown name, module, class or parameter, and for a class that lacks
+    the family's method.
+    """
+    name, *assignments = spec.split(",")
+    factory = _imported(family, name) if ":" in name else _named(family, name)
+    parameters = dict(_parameter(factory, spec, text) for text in assignments)
+    try:
+        policy = factory(**parameters)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{family} '{spec}': {error}") from None
+    if not isinstance(policy, _PROTOCOLS[family]):
+        methods = [m for m in vars(_PROTOCOLS[family]) if not m.startswith("_")]
+        raise InputError(f"{family} '{name}': a {family} needs the method {', '.join(methods)}")
+    return policy
+
+
+def _named(family: str, name: str) -> Any:
+    installed = _installed(family)
+    if name not in installed:
+        near = difflib.get_close_matches(name, installed, 1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(installed))}"
+        raise InputError(f"unknown {family} '{name}': {hint}")
+    return installed[name].load()
+
+
+def _imported(family: str, name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except ImportError as error:
+        raise InputError(f"{family} '{name}': cannot import '{module}': {error}") from None
+    except AttributeError:
+        raise InputError(f"{family} '{name}': '{module}' has no '{attribute}'") from None
+
+
+def _parameter(factory: Any, spec: str, text: str) -> tuple[str, Any]:
+    """One `name=value`, converted to the type of the dataclass field's default."""
+    key, equals, value = text.partition("=")
+    known = (
+        {f.name: f for f in dataclasses.fields(factory) if f.init}
+        if dataclasses.is_dataclass(factory)
+        else {}
+    )
+    if not equals:
+        raise InputError(f"'{spec}': expected name=value behind the comma, not '{text}'")
+    if known and key not in known:
+        near = difflib.get_close_matches(key, known, 1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
+        raise InputError(f"'{spec}': unknown parameter '{key}': {hint}")
+    for convert in (int, float):
+        try:
+            return key, convert(value)
+        except ValueError:
+            continue
+    return key, {"true": True, "false": False}.get(value.lower(), value)

@@ -14,6 +14,7 @@ import heapq
 import json
 import sys
 from collections.abc import Iterable
+from pathlib import Path as FilePath
 from typing import Any
 
 from agentservesim.cost.base import Batch
@@ -82,7 +83,9 @@ class BlockLabels:
         """Blocks were taken away, the last one first."""
         self._events.append((segment, first, end))
 
-    def drain(self, scheduled: list[str], alive: dict[str, int], owner: dict[int, str]) -> tuple[int, list[str]]:
+    def drain(
+        self, scheduled: list[str], alive: dict[str, int], owner: dict[int, str]
+    ) -> tuple[int, list[str]]:
         """Blocks stored, and labels of those evicted, since the last call.
 
         scheduled: ids of the step's requests; alive: tokens known of each unfinished request; owner:
@@ -132,7 +135,12 @@ class TracedInstance(Instance):
     """An instance that takes its arrivals from a workload and writes down every step."""
 
     def __init__(
-        self, workload: OracleWorkload, config: EngineConfig, num_blocks: int, step_time: AffineStepTime, at_once: bool
+        self,
+        workload: OracleWorkload,
+        config: EngineConfig,
+        num_blocks: int,
+        step_time: AffineStepTime,
+        at_once: bool,
     ) -> None:
         kernel = Kernel()
         super().__init__(0, kernel, config, num_blocks, step_time, self._finished, leap=False)
@@ -195,11 +203,11 @@ class TracedInstance(Instance):
             heapq.heappush(self._due, (now, order, request))
         while self._due:
             _, _, due = heapq.heappop(self._due)
-            request = Request(due.turn, now)
-            self._alive[due.id] = request
-            self._owner[id(request.holding)] = due.id
+            arrived = Request(due.turn, now)
+            self._alive[due.id] = arrived
+            self._owner[id(arrived.holding)] = due.id
             self._arrived.append(due.id)
-            self.scheduler.add(request)
+            self.scheduler.add(arrived)
 
     # ---- what happens in a step ---------------------------------------------------------------
 
@@ -230,9 +238,7 @@ class TracedInstance(Instance):
             prefill, decode = (prefill, decode + 1) if last else (prefill + new, decode)
             context += start + new
         self._time.counted = (prefill, decode, context)
-        self._draft.update(
-            sched=scheduled, prefill_tokens=prefill, decode_tokens=decode, ctx_tokens=context
-        )
+        self._draft.update(sched=scheduled, prefill_tokens=prefill, decode_tokens=decode, ctx_tokens=context)
 
     def _decide(self, now: int) -> Step | None:
         self._release(now)
@@ -273,8 +279,12 @@ class TracedInstance(Instance):
         known = {name: self._known(request) for name, request in self._alive.items()}
         stored, evicted = self._labels.drain(scheduled, known, self._owner)
         record.update(
-            t2=now, t3=now, finished=[request.id for request in self._ended],
-            free_end=self.scheduler.pool.free, stored=stored, evicted=evicted,
+            t2=now,
+            t3=now,
+            finished=[request.id for request in self._ended],
+            free_end=self.scheduler.pool.free,
+            stored=stored,
+            evicted=evicted,
         )
         self.records.append(record)
         for request in sorted(self._ended, key=lambda r: r.order):
@@ -298,7 +308,12 @@ class TracedInstance(Instance):
 
 
 def replay(
-    specs: list[Record], config: EngineConfig, num_blocks: int, step_time: AffineStepTime, *, at_once: bool = False
+    specs: list[Record],
+    config: EngineConfig,
+    num_blocks: int,
+    step_time: AffineStepTime,
+    *,
+    at_once: bool = False,
 ) -> list[Record]:
     """Step records of a workload. With `at_once` decode rows are advanced together, as in a leap."""
     workload = OracleWorkload(specs, config.max_model_len or 1 << 40)
@@ -324,8 +339,11 @@ def recorded_run(path: str) -> tuple[Record, list[Record], list[float]]:
                 request = requests[name]
                 specs.append(
                     dict(
-                        request_id=name, arrival_step=len(times), prompt_token_ids=request["prompt"],
-                        max_tokens=request["max_tokens"], priority=request.get("priority", 0),
+                        request_id=name,
+                        arrival_step=len(times),
+                        prompt_token_ids=request["prompt"],
+                        max_tokens=request["max_tokens"],
+                        priority=request.get("priority", 0),
                     )
                 )
             times.append(line["t2"] - line["t0"])
@@ -373,8 +391,14 @@ def _limits_of(recorded: Record, limits: argparse.Namespace) -> None:
     """Set the limits to those that a recorded run states."""
     limits.num_blocks = recorded["num_blocks"]
     for key in (
-        "block_size", "max_num_batched_tokens", "max_num_seqs", "max_model_len", "policy",
-        "long_prefill_token_threshold", "watermark", "async_scheduling",
+        "block_size",
+        "max_num_batched_tokens",
+        "max_num_seqs",
+        "max_model_len",
+        "policy",
+        "long_prefill_token_threshold",
+        "watermark",
+        "async_scheduling",
     ):
         setattr(limits, key, recorded[key])
     limits.no_prefix_caching = not recorded["prefix_caching"]
@@ -385,12 +409,18 @@ def _limits_of(recorded: Record, limits: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m agentservesim.testing.replay", description=__doc__.split("\n")[0], parents=[limit_parser()]
+        prog="python -m agentservesim.testing.replay",
+        description=__doc__.split("\n")[0],
+        parents=[limit_parser()],
     )
     parser.add_argument("workload", nargs="?", help="JSONL; - for stdin")
     parser.add_argument("-o", "--out", default="-")
-    parser.add_argument("--step-time", default="0.01,0.0001,0.0005,0", help="seconds per step, token, row, context")
-    parser.add_argument("--replay-trace", help="arrivals, step times and limits from the step log of a real run")
+    parser.add_argument(
+        "--step-time", default="0.01,0.0001,0.0005,0", help="seconds per step, token, row, context"
+    )
+    parser.add_argument(
+        "--replay-trace", help="arrivals, step times and limits from the step log of a real run"
+    )
     parser.add_argument("--no-times", action="store_true", help="drop t0..t3 from the output")
     parser.add_argument("--at-once", action="store_true", help="advance decode rows together, as leaps do")
     options = parser.parse_args(arguments)
@@ -405,7 +435,9 @@ def main(arguments: list[str] | None = None) -> int:
             step_time = AffineStepTime(float(x) for x in options.step_time.split(","))
         else:
             raise InputError("needs a workload file or --replay-trace")
-        records = replay(specs, engine_config(options), options.num_blocks, step_time, at_once=options.at_once)
+        records = replay(
+            specs, engine_config(options), options.num_blocks, step_time, at_once=options.at_once
+        )
     except (InputError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -413,8 +445,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.out == "-":
         sys.stdout.write(text)
     else:
-        with open(options.out, "w") as file:
-            file.write(text)
+        FilePath(options.out).write_text(text)
     return 0
 
 

@@ -1,0 +1,40 @@
+"""How long tool calls take."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Distribution(BaseModel):
+    """A distribution of durations. `sigma` is that of the logarithm, for lognormal only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["fixed", "exponential", "lognormal"] = Field("fixed", description="Shape.")
+    median_s: float = Field(
+        1.0, ge=0.0, le=1e6, allow_inf_nan=False, description="Half of the durations are below."
+    )
+    sigma: float = Field(1.0, ge=0.0, le=5.0, allow_inf_nan=False, description="Spread of the logarithm.")
+    max_s: float = Field(
+        3600.0, gt=0.0, le=1e7, allow_inf_nan=False, description="Longer draws are cut to this."
+    )
+
+
+class ToolsConfig(BaseModel):
+    """The Tool Simulator: durations of tool calls, and how many can run at once."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    durations: Literal["recorded", "drawn"] = Field(
+        "recorded",
+        description="recorded: as the trace has them, drawn where it has none; drawn: from by_tool and default.",
+    )
+    default: Distribution = Field(
+        default=Distribution(), description="Durations of tools that by_tool does not name."
+    )
+    by_tool: dict[str, Distribution] = Field(default={}, description="Durations by name of the tool.")
+    max_workers: int | None = Field(
+        None, ge=1, description="Tool calls that can run at once in the whole fleet; None is no limit."
+    )

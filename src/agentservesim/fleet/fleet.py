@@ -1,0 +1,207 @@
+"""Programs over instances: the orchestrator sends turns, the router places them, instances serve them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from agentservesim.cost.base import StepTime
+from agentservesim.engine.config import EngineConfig
+from agentservesim.engine.instance import Instance
+from agentservesim.engine.request import Request
+from agentservesim.fleet.config import ToolsConfig
+from agentservesim.fleet.orchestrator import Orchestrator, ProgramRun
+from agentservesim.fleet.tools import ToolSimulator
+from agentservesim.kernel import Kernel
+from agentservesim.model import InputError, Listener, Turn, TurnRecord, Workload, to_s
+from agentservesim.policies.protocols import Router, TurnView
+
+PROGRESS_EVERY = 64
+"""Turns between two calls of a progress callback."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSpec:
+    """An instance to build. The front end takes `frontend_in_ps` from client to waiting queue and
+    `frontend_out_ps` from engine to client."""
+
+    name: str
+    engine: EngineConfig
+    step_time: StepTime
+    num_gpu_blocks: int
+    frontend_in_ps: int = 0
+    frontend_out_ps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a run did: engine steps, leaps (runs of steps taken at once), preemptions."""
+
+    steps: int
+    leaps: int
+    preemptions: int
+
+
+class Server:
+    """An instance behind its front end, as a router sees it."""
+
+    def __init__(self, instance: Instance, spec: InstanceSpec) -> None:
+        self.instance = instance
+        self.spec = spec
+        self.index = instance.index
+        self.load = 0
+
+    @property
+    def running(self) -> int:
+        """Requests in the running batch."""
+        return len(self.instance.scheduler.running)
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the waiting queue."""
+        return len(self.instance.scheduler.waiting)
+
+    @property
+    def num_blocks(self) -> int:
+        """KV blocks that can hold tokens."""
+        return self.instance.scheduler.pool.num_blocks - 1
+
+    @property
+    def free_blocks(self) -> int:
+        """KV blocks that no running request holds."""
+        self.instance.catch_up()
+        return self.instance.scheduler.pool.free
+
+
+@dataclass(slots=True, eq=False)
+class Sent:
+    """A turn on its way: what its record needs to know."""
+
+    run: ProgramRun
+    gap_ps: int
+
+
+class Fleet:
+    """A workload served by instances.
+
+    Raises InputError for a router that names no instance. `run` may be called once.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        instances: Sequence[InstanceSpec],
+        *,
+        router: Router,
+        tools: ToolsConfig,
+        seed: int,
+        listener: Listener,
+        leap: bool = True,
+        max_concurrency: int | None = None,
+    ) -> None:
+        self._kernel = kernel = Kernel()
+        self._router = router
+        self._listener = listener
+        self._turns_left = workload.num_turns
+        self._progress: Callable[[int], None] | None = None
+        self._turns = workload.num_turns
+        self._servers = [
+            Server(
+                Instance(
+                    index,
+                    kernel,
+                    spec.engine,
+                    spec.num_gpu_blocks,
+                    spec.step_time,
+                    self._finished,
+                    leap=leap,
+                    listener=listener,
+                ),
+                spec,
+            )
+            for index, spec in enumerate(instances)
+        ]
+        self._orchestrator = Orchestrator(
+            workload.programs, kernel, ToolSimulator(tools, kernel, seed), self._send, max_concurrency
+        )
+
+    @property
+    def now_ps(self) -> int:
+        """The simulated time."""
+        return self._kernel.now
+
+    def run(self, progress: Callable[[int], None] | None = None) -> Counts:
+        """Serve every turn; `progress` is told now and then how many are done.
+
+        Raises InputError if turns are left that nothing can serve.
+        """
+        self._progress = progress
+        self._kernel.run()
+        if self._turns_left:
+            raise InputError(f"{self._turns_left} turns could not be served: their prompts fit no instance")
+        instances = [server.instance for server in self._servers]
+        return Counts(
+            steps=sum(i.steps for i in instances),
+            leaps=sum(i.leaps for i in instances),
+            preemptions=sum(i.scheduler.preemptions for i in instances),
+        )
+
+    def _send(self, run: ProgramRun, turn: Turn, gap_ps: int) -> None:
+        homes, servers = run.homes, self._servers
+        home = homes.get(turn.session_id)
+        if home is None:
+            home = homes.get(None)
+        view = TurnView(run.program.id, turn.session_id, turn.index, turn.prompt_tokens, turn.priority, home)
+        now = self._kernel.now
+        index = self._router.route(view, servers, to_s(now))
+        if not (isinstance(index, int) and 0 <= index < len(servers)):
+            raise InputError(
+                f"router {type(self._router).__name__}: route() of turn '{turn.id}' returned {index!r}; "
+                f"it must be the index of an instance, 0 to {len(servers) - 1}"
+            )
+        homes[turn.session_id] = index
+        homes.setdefault(None, index)
+        server = servers[index]
+        server.load += 1
+        request = Request(turn, now, Sent(run, gap_ps))
+        if server.spec.frontend_in_ps:
+            self._kernel.after(server.spec.frontend_in_ps, server.instance.submit, request)
+        else:
+            server.instance.submit(request)
+
+    def _finished(self, request: Request) -> None:
+        server, sent, turn = self._servers[request.instance], request.owner, request.turn
+        assert isinstance(sent, Sent)
+        server.load -= 1
+        out_ps = server.spec.frontend_out_ps
+        finish_ps = request.finish_ps + out_ps
+        first_ps = request.first_token_ps + out_ps
+        prefill_ps = request.prefill_ps + out_ps
+        self._listener.turn_done(
+            TurnRecord(
+                program_id=sent.run.program.id,
+                turn_id=turn.id,
+                index=turn.index,
+                session_id=turn.session_id,
+                instance=request.instance,
+                ready_ps=request.arrival_ps,
+                scheduled_ps=request.scheduled_ps,
+                first_token_ps=first_ps,
+                finish_ps=finish_ps,
+                gap_ps=sent.gap_ps,
+                queue_ps=request.queue_ps,
+                prefill_ps=prefill_ps,
+                decode_ps=finish_ps - request.arrival_ps - request.queue_ps - prefill_ps,
+                transfer_ps=0,
+                prompt_tokens=turn.prompt_tokens,
+                output_tokens=turn.output_tokens,
+                cached_tokens=request.cached_tokens,
+                computed_tokens=turn.prompt_tokens - request.cached_tokens,
+                recomputed_tokens=request.recomputed_tokens,
+                preemptions=request.preemptions,
+            )
+        )
+        self._turns_left -= 1
+        if self._progress is not None and self._turns_left % PROGRESS_EVERY == 0:
+            self._progress(self._turns - self._turns_left)
+        self._orchestrator.finished(sent.run, turn, finish_ps)

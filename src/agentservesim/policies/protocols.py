@@ -1,0 +1,61 @@
+"""What a policy must be able to do, and what it is allowed to see.
+
+A policy is a small object; its dataclass fields are its parameters. It is given views: what a real
+server could know at that moment. How long a reply will be, how long a tool will take and how many turns
+are to come is in no view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class TurnView:
+    """A turn that is about to be sent. `home` is the instance of its session's last turn, or of the
+    program's where the session is new, or None."""
+
+    program_id: str
+    session_id: str
+    index: int
+    prompt_tokens: int
+    priority: int
+    home: int | None
+
+
+class InstanceView(Protocol):
+    """An instance as its load balancer sees it."""
+
+    @property
+    def index(self) -> int:
+        """Its number in the fleet."""
+
+    @property
+    def load(self) -> int:
+        """Turns sent to it whose last token is still to come."""
+
+    @property
+    def running(self) -> int:
+        """Requests in its running batch."""
+
+    @property
+    def waiting(self) -> int:
+        """Requests in its waiting queue."""
+
+    @property
+    def num_blocks(self) -> int:
+        """KV blocks of its pool that can hold tokens."""
+
+    @property
+    def free_blocks(self) -> int:
+        """KV blocks that no running request holds (vLLM counts cached ones as free)."""
+
+
+@runtime_checkable
+class Router(Protocol):
+    """Chooses the instance of each turn."""
+
+    def route(self, turn: TurnView, instances: Sequence[InstanceView], now_s: float) -> int:
+        """The index of the instance that is to serve the turn."""
