@@ -32,7 +32,9 @@ Source = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="A.B=C", help="Set any field of the scenario, as --set tools.workers=8."),
+    typer.Option(
+        "--set", metavar="A.B=C", help="Set any field of the scenario, as --set tools.max_workers=8."
+    ),
 ]
 NumInstances = Annotated[int | None, typer.Option("--num-instances", min=1, help="Instances in the fleet.")]
 
@@ -279,6 +281,7 @@ def _usage_fault(error: typer.TyperException) -> str:
     from agentservesim.settings import did_you_mean
 
     message = error.format_message().replace("Value error, ", "").replace("\n", " ")
+    message = message.replace(". Did you mean", "; did you mean")
     possible = getattr(error, "possibilities", None)
     if possible:
         hint = did_you_mean(getattr(error, "option_name", ""), possible)
@@ -367,6 +370,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words in ([], ["trace"]):
         words.append("--help")
+    sys.path.append(str(Path.cwd()))  # where --router my_module:MyRouter looks
     app = build_app(with_flags=words[0] in ("run", "check", "trace"))
     try:
         code = app(words, prog_name="agentservesim", standalone_mode=False)

@@ -83,7 +83,8 @@ def scenario_flags() -> dict[str, Flag]:
         for name, field in fields.items():
             if name in _OWN_OPTIONS or not _is_simple(field.annotation):
                 continue
-            unique = name if name not in flags else f"{location[0].rstrip('s')}_{name}"
+            own_name = name not in flags and location != ("tools",)
+            unique = name if own_name else f"{location[0].rstrip('s')}_{name}"
             flags[unique] = Flag(unique, (*location, name), field, panel)
     return flags
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,12 +21,14 @@ from agentservesim.cost.config import CostConfig
 from agentservesim.engine.config import EngineConfig
 from agentservesim.fleet import Fleet, InstanceSpec
 from agentservesim.fleet.config import ToolsConfig
-from agentservesim.model import InputError, Workload, to_s
+from agentservesim.model import InputError, Workload
 from agentservesim.policies import load_policy
-from agentservesim.results import Recorder, Result, make_result
 from agentservesim.settings import Settings, parse_override, read_settings, validate
 from agentservesim.workload import load_workload
 from agentservesim.workload.config import WorkloadConfig
+
+if TYPE_CHECKING:
+    from agentservesim.results import Result
 
 
 class InstanceConfig(CostConfig, EngineConfig):
@@ -95,6 +97,8 @@ class Plan:
 
     def run(self, progress: Callable[[int], None] | None = None) -> Result:
         """Simulate to the end. `progress` is told the number of turns done so far."""
+        from agentservesim.results import Recorder, make_result  # not before it is needed: it loads polars
+
         scenario, recorder = self.scenario, Recorder(self.scenario.record_steps)
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         fleet = Fleet(
@@ -111,7 +115,6 @@ class Plan:
         facts = {
             "scenario": scenario.model_dump(mode="json"),
             "seed": scenario.seed,
-            "simulated_s": to_s(fleet.now_ps),
             "wall_s": time.perf_counter() - wall_s,
             "cpu_s": time.process_time() - cpu_s,
             "counts": {"steps": counts.steps, "leaps": counts.leaps},
@@ -158,6 +161,7 @@ def prepare(scenario: Scenario) -> Plan:
 
     Raises InputError for what cannot be run.
     """
+    load_policy("router", scenario.router)
     workload = load_workload(scenario.workload, scenario.seed)
     costs = tuple(
         build_cost(

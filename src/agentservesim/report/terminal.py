@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TextIO
 
-from rich.console import Console, RenderableType
+from rich.console import Console, JustifyMethod, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -100,9 +100,7 @@ def _latencies(summary: Summary) -> RenderableType:
 
 def _time_share(summary: Summary) -> RenderableType:
     share = summary["program"]["time_share"]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", show_header=False)
-    for justify in ("left", "right", "left"):
-        table.add_column(justify=justify)
+    table = _plain_table("left", "right", "left")
     table.add_row("where the time went", "", "")
     for key, label, colour in _PARTS:
         part = share[key] or 0.0
@@ -113,34 +111,30 @@ def _time_share(summary: Summary) -> RenderableType:
 def _facts(summary: Summary) -> RenderableType:
     tokens, counts, rate = summary["tokens"], summary["counts"], summary["throughput"]
     hits = tokens["cached"] / tokens["prompt"] if tokens["prompt"] else 0.0
-    again = f", {_count(tokens['recomputed'])} computed again" if tokens["recomputed"] else ""
+    rates = (("programs", "programs"), ("turns", "turns"), ("output_tokens", "output tokens"))
     speed = summary["simulated_s"] / summary["wall_s"] if summary["wall_s"] else 0.0
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    table.add_column()
-    table.add_column(overflow="fold")
+    table = _plain_table("left", "left")
     table.add_row(
         "tokens",
-        f"{_count(tokens['prompt'])} prompt ({hits:.1%} from the prefix cache), "
-        f"{_count(tokens['output'])} output{again}",
+        f"{_count(tokens['prompt'])} prompt ({hits:.1%} from the prefix cache), {_count(tokens['output'])} output",
     )
+    table.add_row("throughput", ", ".join(_rate(rate[f"{key}_per_s"], label) for key, label in rates))
+    table.add_row("engine", f"{counts['steps']:,} steps, {counts['leaps']:,} leaps")
     table.add_row(
-        "throughput",
-        f"{_number(rate['programs_per_s'] or 0)} programs/s, {_number(rate['turns_per_s'] or 0)} turns/s, "
-        f"{_number(rate['output_tokens_per_s'] or 0)} output tokens/s",
-    )
-    table.add_row(
-        "engine",
-        f"{counts['steps']:,} steps, {counts['leaps']:,} leaps, {counts['preemptions']:,} preemptions",
+        "preemptions", f"{counts['preemptions']:,} ({_count(tokens['recomputed'])} tokens computed again)"
     )
     for group in summary["provenance"]["instances"]:
-        table.add_row(
-            group["name"],
-            f"{group['num_gpu_blocks']:,} KV blocks; step times: {group['sources']['step_time']}",
-        )
-    table.add_row(
-        "simulated",
-        f"{_number(summary['simulated_s'])} s in {summary['wall_s']:.2f} s ({_number(speed)} x real time)",
-    )
+        source = group["sources"]["step_time"].partition(",")[0]
+        table.add_row(group["name"], f"{group['num_gpu_blocks']:,} KV blocks each; step times: {source}")
+    took = f"{summary['wall_s']:.2f} s of real time ({speed:,.0f} times faster)"
+    table.add_row("simulated", f"{_duration(summary['simulated_s'])} in {took}")
+    return table
+
+
+def _plain_table(*justify: JustifyMethod) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    for column in justify:
+        table.add_column(justify=column)
     return table
 
 
@@ -155,6 +149,19 @@ def _number(value: float) -> str:
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.3g}"
+
+
+def _rate(per_s: float | None, what: str) -> str:
+    if per_s is None:
+        return f"- {what}/s"
+    return f"{_number(per_s)} {what}/s" if per_s >= 0.1 else f"{_number(per_s * 3600)} {what}/h"
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{_number(seconds / size)} {unit}"
+    return f"{_number(seconds)} s"
 
 
 def _count(value: int) -> str:

@@ -144,7 +144,13 @@ METRICS: tuple[Metric, ...] = (
             strict=True,
         )
     ),
-    Metric("simulated_s", "s", "run", None, "The simulated clock at the end of the run."),
+    Metric(
+        "simulated_s",
+        "s",
+        "run",
+        "MAX(finish_s)",
+        "The simulated clock when the last token reached its client; the clock starts at 0 with the trace.",
+    ),
     Metric("wall_s", "s", "run", None, "Real time the simulation took, without reading the trace."),
     Metric("cpu_s", "s", "run", None, "Processor time the simulation took, without reading the trace."),
 )

@@ -36,8 +36,8 @@ class Recorder:
             self._turns.extend(_turn_numbers(record))
         except OverflowError:
             raise InputError(
-                f"program '{record.program_id}', turn '{record.turn_id}': the simulated clock has passed 106 days; "
-                "shorten the trace with program_rate, max_gap_s or max_programs"
+                f"program '{record.program_id}', turn '{record.turn_id}': the simulated clock has passed "
+                "106 days; shorten the trace with program_rate, max_gap_s or max_programs"
             ) from None
 
     def step_done(self, record: StepRecord) -> None:

@@ -1,0 +1,288 @@
+"""The command line as its users meet it: real processes, exit codes, one line for every fault."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+RUN = [sys.executable, "-m", "agentservesim"]
+TURNS = [{"new_tokens": 3000, "output_tokens": 40, "tools": [{"name": "Bash", "duration_s": 2.0}]}] * 3
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six programs of three turns in the compact form."""
+    path = tmp_path_factory.mktemp("traces") / "six.jsonl"
+    rows = [{"program_id": f"p{n}", "arrival_s": n * 0.5, "turns": TURNS} for n in range(6)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def agentservesim(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*RUN, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=60, check=False
+    )
+
+
+def refused(*arguments: str | Path, cwd: Path | None = None) -> str:
+    """The one line that a fault gets."""
+    done = agentservesim(*arguments, cwd=cwd)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr.strip().removeprefix("agentservesim: ")
+
+
+def test_a_trace_runs_and_leaves_a_folder(trace: Path, tmp_path: Path) -> None:
+    done = agentservesim("run", trace, "--num-instances", "2", "--steps", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "six: 6 programs, 18 turns on 2 x h100-sxm (llama-3.1-8b), session-affinity" in done.stdout
+    assert "TTFT (ms)" in done.stdout
+    assert "Hint: " in done.stdout
+    assert all(line == line.rstrip() for line in done.stdout.splitlines())
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["counts"]["turns"] == pl.read_parquet(tmp_path / "run" / "turns.parquet").height == 18
+    assert pl.read_parquet(tmp_path / "run" / "steps.parquet").height == summary["counts"]["steps"]
+    assert summary["tokens"]["cached"] > 0
+
+
+def test_quiet_prints_nothing_and_json_prints_the_summary(trace: Path, tmp_path: Path) -> None:
+    quiet = agentservesim("run", trace, "--quiet", "--out", tmp_path / "run")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+    printed = json.loads(agentservesim("run", trace, "--json").stdout)
+    saved = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert printed["turn"] == saved["turn"]
+
+
+def test_flags_file_and_set_in_that_order(trace: Path, tmp_path: Path) -> None:
+    scenario = tmp_path / "s.toml"
+    scenario.write_text(
+        f'seed = 1\n[workload]\ntrace = "{trace.name}"\n[[instances]]\nmax_num_seqs = 3\n[[instances]]\n'
+    )
+    (tmp_path / trace.name).write_bytes(trace.read_bytes())
+    flags = ["--seed", "2", "--max-num-seqs", "7", "--no-leap", "--set", "instances.1.max_num_seqs=9"]
+    checked = json.loads(agentservesim("check", scenario, *flags, "--json").stdout)["scenario"]
+    assert checked["seed"] == 2
+    assert checked["leap"] is False
+    assert [group["max_num_seqs"] for group in checked["instances"]] == [7, 9]
+    assert checked["name"] == "s"
+
+
+def test_check_says_what_would_run(trace: Path) -> None:
+    done = agentservesim("check", trace, "--num-gpu-blocks", "5000")
+    assert done.returncode == 0
+    assert "6 programs, 18 turns" in done.stdout
+    assert "5,000 KV blocks" in done.stdout
+
+
+@pytest.mark.parametrize("what", ["models", "gpus", "routers", "profiles"])
+def test_list(what: str) -> None:
+    entries = json.loads(agentservesim("list", what, "--json").stdout)
+    assert len(entries) >= 1
+    text = agentservesim("list", what).stdout
+    assert all(name in text for name in entries)
+
+
+def test_metrics_prints_every_definition() -> None:
+    printed = agentservesim("metrics").stdout
+    entries = json.loads(agentservesim("metrics", "--json").stdout)
+    assert len(entries) > 20
+    for entry in entries:
+        assert entry["name"] in printed
+        assert entry["meaning"] in printed
+    assert "= first_token_s - ready_s" in printed
+
+
+def test_help_is_quick() -> None:
+    """Below 0.3 s on an idle machine; here only what makes it so: nothing heavy is imported."""
+    code = (
+        "import sys\nfrom agentservesim.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('numpy', 'polars', 'pydantic', 'rich') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Simulate multi-turn LLM agent serving" in done.stdout
+    assert done.stderr.strip() in ("[]", "['pydantic']")  # typer itself may load pydantic
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["check"], ["trace"], ["trace", "stats"], ["trace", "synth"]]
+)
+def test_help_of_every_command(command: list[str]) -> None:
+    done = agentservesim(*command, "--help")
+    assert done.returncode == 0
+    assert "Usage: agentservesim" in done.stdout
+
+
+def test_every_setting_is_a_flag_with_a_description() -> None:
+    text = agentservesim("run", "--help").stdout
+    for flag in ["--format", "--model", "--gpu", "--num-instances", "--num-gpu-blocks", "--router", "--seed", "--out", "--quiet", "--json", "--set", "--steps", "--max-num-seqs", "--max-num-batched-tokens", "--block-size", "--gpu-memory-utilization", "--tensor-parallel-size", "--no-enable-prefix-caching", "--no-async-scheduling", "--long-prefill-token-threshold", "--scheduling-policy", "--watermark", "--max-model-len", "--engine-version", "--no-leap", "--program-rate", "--burstiness", "--max-concurrency", "--no-reuse-output"]:
+        assert f"{flag} " in text or f"{flag}\n" in text, flag
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["rnu", "TRACE"], "did you mean 'run'?"),
+        (["run"], "missing argument 'SOURCE'"),
+        (["run", "TRACE", "--max-num-sequences", "3"], "did you mean '--max-num-seqs'?"),
+        (["run", "TRACE", "--max-num-seqs", "0"], "--max-num-seqs: must be at least 1"),
+        (["run", "TRACE", "--max-num-seqs", "many"], "--max-num-seqs: must be a whole number"),
+        (["run", "TRACE", "--program-rate", "nan"], "--program-rate: must be a finite number"),
+        (["run", "TRACE", "--program-rate", "-1"], "--program-rate: must be greater than 0"),
+        (["run", "TRACE", "--scheduling-policy", "fcsf"], "did you mean 'fcfs'?"),
+        (["run", "TRACE", "--format", "mooncaek"], "did you mean 'mooncake'?"),
+        (["run", "TRACE", "--model", "lama-3.1-8b"], "did you mean 'llama-3.1-8b'?"),
+        (["run", "TRACE", "--gpu", "h100sxm"], "did you mean 'h100-sxm'?"),
+        (["run", "TRACE", "--router", "round-robbin"], "did you mean 'round-robin'?"),
+        (["run", "TRACE", "--router", "nowhere:Router"], "cannot import 'nowhere'"),
+        (["run", "TRACE", "--num-instances", "0"], "--num-instances"),
+        (["run", "TRACE", "--set", "workload.progam_rate=1"], "did you mean 'program_rate'?"),
+        (["run", "TRACE", "--set", "seed"], "expected name=value"),
+        (["run", "TRACE", "--set", "seed=-1"], "--set seed: must be at least 0"),
+        (["run", "TRACE", "--num-gpu-blocks", "100"], "it takes num_gpu_blocks of at least"),
+        (["run", "TRACE", "--max-model-len", "4000"], "exceed max_model_len 4,000"),
+        (["run", "TRACE", "--tables", "nowhere"], "nowhere"),
+        (["run", "missing.jsonl"], "missing.jsonl: no such file"),
+        (["run", "missing.toml"], "missing.toml: no such file"),
+        (["check", "missing.jsonl"], "no such file"),
+        (["trace", "stats", "missing.jsonl"], "no such file"),
+        (["trace", "synth", "claude-cod", "--out", "x.jsonl"], "did you mean 'claude-code'?"),
+        (["validate", "nowhere"], "nowhere"),
+        (["list", "modles"], "modles"),
+        (["list", "models", "gpus"], "unexpected extra argument"),
+    ],
+)
+def test_faults_get_one_line(trace: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
+    words = [str(trace) if word == "TRACE" else word for word in arguments]
+    if words[0] == "run" and "--out" not in words:
+        words += ["--out", "out"]
+    assert said in refused(*words, cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", ":1: "),
+        (b"\n\n", ":1: "),
+        (b"not json\n", ":1: "),
+        (b'{"program_id": "a", "turns": [{"new_tokens": -5, "output_tokens": 3}]}\n', ":1: "),
+        (b'{"request_id": "a", "input_length": 10}\n', ":1: "),
+        (b"\x00\x01\x02", ":1: "),
+        (b"\x1f\x8bnot gzip", ""),
+    ],
+)
+def test_broken_traces_get_one_line(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "t.jsonl").write_bytes(content)
+    assert refused("run", "t.jsonl", "--out", "out", cwd=tmp_path).startswith(f"t.jsonl{said}")
+    assert [p.name for p in tmp_path.iterdir()] == ["t.jsonl"]
+
+
+def test_a_broken_scenario_names_its_line(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text('[workload]\ntrace = "demo"\n\n[[instances]]\nmax_num_seq = 4\n')
+    said = refused("run", "s.toml", cwd=tmp_path)
+    assert said == "s.toml:5: instances.0.max_num_seq: no such setting; did you mean 'max_num_seqs'?"
+
+
+def test_folders_of_others_are_safe(trace: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep")
+    assert "not a run of agentservesim" in refused("run", trace, "--out", tmp_path)
+    assert (tmp_path / "mine.txt").read_text() == "keep"
+
+
+def test_num_instances_needs_a_single_group(trace: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text("[[instances]]\n[[instances]]\n")
+    said = refused("run", "s.toml", "--num-instances", "2", cwd=tmp_path)
+    assert "--set instances.0.count=N" in said
+
+
+def test_a_router_of_ones_own(trace: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\n"
+        "@dataclass\n"
+        "class Last:\n"
+        "    back: int = 1\n"
+        "    def route(self, turn, instances, now_s):\n"
+        "        return len(instances) - self.back\n"
+    )
+    words = ["run", str(trace), "--num-instances", "3", "--router", "mine:Last,back=2", "--out", "out"]
+    assert agentservesim(*words, cwd=tmp_path).returncode == 0
+    assert pl.read_parquet(tmp_path / "out" / "turns.parquet")["instance"].unique().to_list() == [1]
+
+
+def test_a_bug_is_told_from_bad_input(trace: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "class Broken:\n    def route(self, turn, instances, now_s):\n        return 1 / 0\n"
+    )
+    done = agentservesim("run", trace, "--router", "mine:Broken", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def endless(trace: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run that is busy: its router sleeps, after leaving a sign that it was called."""
+    (tmp_path / "mine.py").write_text(
+        "import pathlib, time\n"
+        "class Slow:\n"
+        "    def route(self, turn, instances, now_s):\n"
+        "        pathlib.Path('called').touch()\n"
+        "        time.sleep(60)\n"
+        "        return 0\n"
+    )
+    words = [*RUN, "run", str(trace), "--router", "mine:Slow", "--out", "out"]
+    process = subprocess.Popen(
+        words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_an_interrupt_leaves_no_folder(endless: subprocess.Popen[str], tmp_path: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "called").exists():
+        assert time.monotonic() < deadline
+        assert endless.poll() is None, endless.communicate()
+        time.sleep(0.05)
+    endless.send_signal(signal.SIGINT)
+    out, err = endless.communicate(timeout=30)
+    assert endless.returncode == 130
+    assert (out, err) == ("", "agentservesim: interrupted; nothing was written\n")
+    assert {p.name for p in tmp_path.iterdir()} - {"__pycache__"} == {"mine.py", "called"}
+
+
+def test_a_closed_pipe_is_no_error(trace: Path) -> None:
+    command = f"{sys.executable} -m agentservesim metrics | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("program.latency_s")
+    assert done.stderr == ""
+
+
+def test_trace_commands(trace: Path, tmp_path: Path) -> None:
+    stats = json.loads(agentservesim("trace", "stats", trace, "--json").stdout)
+    assert stats["programs"] == 6
+    assert stats["turns"] == 18
+    converted = tmp_path / "converted.jsonl"
+    assert agentservesim("trace", "convert", trace, converted).returncode == 0
+    assert json.loads(agentservesim("trace", "stats", converted, "--json").stdout) == stats
+    drawn = tmp_path / "drawn.jsonl"
+    words = ["trace", "synth", "claude-code", "--programs", "3", "--seed", "5", "--out", str(drawn)]
+    assert agentservesim(*words).returncode == 0
+    assert json.loads(agentservesim("trace", "stats", drawn, "--json").stdout)["programs"] == 3
+    first = drawn.read_bytes()
+    agentservesim(*words)
+    assert drawn.read_bytes() == first
