@@ -5,6 +5,18 @@ from agentservesim.workload.content import shared_tokens
 from agentservesim.workload.load import load_workload
 from agentservesim.workload.options import ReadOptions
 from agentservesim.workload.reader import read_trace
+from agentservesim.workload.stats import TraceStats, trace_stats
+from agentservesim.workload.synth import synthesise
 from agentservesim.workload.write import write_trace
 
-__all__ = ["ReadOptions", "WorkloadConfig", "load_workload", "read_trace", "shared_tokens", "write_trace"]
+__all__ = [
+    "ReadOptions",
+    "TraceStats",
+    "WorkloadConfig",
+    "load_workload",
+    "read_trace",
+    "shared_tokens",
+    "synthesise",
+    "trace_stats",
+    "write_trace",
+]

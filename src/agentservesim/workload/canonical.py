@@ -21,7 +21,7 @@ from itertools import chain
 
 from agentservesim.model import InputError, Path, Segment, ToolCall, Trigger, Workload
 from agentservesim.workload.assemble import assemble
-from agentservesim.workload.content import ContentTree, Placed
+from agentservesim.workload.content import ContentTree, Placed, detached
 from agentservesim.workload.drafts import Draft, Link
 from agentservesim.workload.hashes import HashIndex
 from agentservesim.workload.options import ReadOptions
@@ -239,7 +239,7 @@ class _Reader:
             position, parent = end, segment
         if position != draft.prompt + draft.output:
             raise row.error(f"content ends at {position}, not at input_length + output_length")
-        return tuple(path)
+        return tuple(path) if self._options.reuse_output else detached(tuple(path), draft.prompt)
 
 
 def read_hash_ids(row: Row, prompt: int, size: int) -> array[int]:

@@ -103,6 +103,12 @@ def shared_tokens(a: Path, b: Path) -> int:
     return shared
 
 
+def detached(path: Path, prompt: int) -> Path:
+    """The path of a turn whose reply is content of its own, whatever later turns send back."""
+    kept = [(segment, min(end, prompt)) for segment, end in path if segment.start < prompt]
+    return (*kept, (Segment(prompt, kept[-1][0]), path[-1][1]))
+
+
 class Recent:
     """Answers "the latest prompt with at least n tokens" in logarithmic time.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def load_workload(config: WorkloadConfig, seed: int) -> Workload:
     """
     if config.trace == DEMO:
         with as_file(files("agentservesim") / "data" / "demo.jsonl.gz") as path:
-            workload = _read(path, config)
+            workload = replace(_read(path, config), source=DEMO)
     else:
         workload = _read(config.trace, config)
     if config.max_programs is not None:

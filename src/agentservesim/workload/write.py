@@ -8,7 +8,8 @@ knows only Dynamo's fields waits as long. Times are written to the microsecond.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,16 @@ def write_trace(
     path: str | Path,
     *,
     hash_block_size: int | None = None,
-    source: Mapping[str, str] | None = None,
 ) -> None:
     """Write a v2 trace; gzip where the name ends in .gz. The file appears whole or not at all.
 
     `hash_block_size` also writes every prompt's `hash_ids` in blocks of that many tokens, which Dynamo needs.
-    `source` goes into the header as it is.
+    The header says where the workload came from: for a synthetic one, the command that draws it again.
     """
     path = Path(path)
-    lines = b"".join(orjson.dumps(row) + b"\n" for row in _rows(workload, hash_block_size, source))
-    data = gzip.compress(lines, mtime=0) if path.suffix == ".gz" else lines
+    rows = b"".join(orjson.dumps(row) + b"\n" for row in _rows(workload, hash_block_size))
+    text = orjson.dumps(_header(workload, hash_block_size, rows)) + b"\n" + rows
+    data = gzip.compress(text, mtime=0) if path.suffix == ".gz" else text
     part = path.with_name(path.name + ".part")
     try:
         part.write_bytes(data)
@@ -44,20 +45,20 @@ def write_trace(
         raise InputError(f"{path}: cannot be written: {fault.strerror}") from None
 
 
-def _rows(
-    workload: Workload, block: int | None, source: Mapping[str, str] | None
-) -> Iterator[dict[str, Any]]:
-    header: dict[str, Any] = {
+def _header(workload: Workload, block: int | None, rows: bytes) -> dict[str, Any]:
+    digest = sha256(rows).hexdigest()
+    return {
         "schema": SCHEMA,
         "version": 2,
         "block_size": block or 1,
         "hash_id_scope": "global",
-        "source": dict(source or {"format": "agentservesim", "digest": workload.source}),
+        "source": {"format": "agentservesim", "origin": workload.source, "digest": digest},
         "synthetic": workload.synthetic,
+        "notes": list(workload.notes),
     }
-    if workload.notes:
-        header["notes"] = list(workload.notes)
-    yield header
+
+
+def _rows(workload: Workload, block: int | None) -> Iterator[dict[str, Any]]:
     numbers: dict[Segment, int] = {}
     hashes = None if block is None else _Hashes(block)
     seen: set[str] = set()
