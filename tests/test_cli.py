@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,17 @@ import pytest
 
 RUN = [sys.executable, "-m", "agentservesim"]
 TURNS = [{"new_tokens": 3000, "output_tokens": 40, "tools": [{"name": "Bash", "duration_s": 2.0}]}] * 3
+
+VLLM_FLAGS = """
+--model --max-model-len --block-size --num-gpu-blocks --gpu-memory-utilization --tensor-parallel-size --dtype
+--max-num-seqs --max-num-batched-tokens --long-prefill-token-threshold --scheduling-policy --watermark
+--enable-prefix-caching --no-enable-prefix-caching --enable-chunked-prefill --async-scheduling
+--no-async-scheduling --max-concurrency --burstiness --seed
+"""
+OUR_FLAGS = """
+--format --gpu --num-instances --router --out --quiet --json --set --steps --engine-version --no-leap
+--program-rate --no-reuse-output
+"""
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +139,7 @@ def test_help_of_every_command(command: list[str]) -> None:
 
 def test_every_setting_is_a_flag_with_a_description() -> None:
     text = agentservesim("run", "--help").stdout
-    for flag in ["--format", "--model", "--gpu", "--num-instances", "--num-gpu-blocks", "--router", "--seed", "--out", "--quiet", "--json", "--set", "--steps", "--max-num-seqs", "--max-num-batched-tokens", "--block-size", "--gpu-memory-utilization", "--tensor-parallel-size", "--no-enable-prefix-caching", "--no-async-scheduling", "--long-prefill-token-threshold", "--scheduling-policy", "--watermark", "--max-model-len", "--engine-version", "--no-leap", "--program-rate", "--burstiness", "--max-concurrency", "--no-reuse-output"]:
+    for flag in re.findall(r"--\S+", VLLM_FLAGS + OUR_FLAGS):
         assert f"{flag} " in text or f"{flag}\n" in text, flag
 
 

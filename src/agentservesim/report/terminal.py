@@ -114,10 +114,8 @@ def _facts(summary: Summary) -> RenderableType:
     rates = (("programs", "programs"), ("turns", "turns"), ("output_tokens", "output tokens"))
     speed = summary["simulated_s"] / summary["wall_s"] if summary["wall_s"] else 0.0
     table = _plain_table("left", "left")
-    table.add_row(
-        "tokens",
-        f"{_count(tokens['prompt'])} prompt ({hits:.1%} from the prefix cache), {_count(tokens['output'])} output",
-    )
+    prompt, output = _count(tokens["prompt"]), _count(tokens["output"])
+    table.add_row("tokens", f"{prompt} prompt ({hits:.1%} from the prefix cache), {output} output")
     table.add_row("throughput", ", ".join(_rate(rate[f"{key}_per_s"], label) for key, label in rates))
     table.add_row("engine", f"{counts['steps']:,} steps, {counts['leaps']:,} leaps")
     table.add_row(
