@@ -8,9 +8,12 @@ from agentservesim.cost.accelerators import list_gpus, load_accelerator
 from agentservesim.cost.base import Batch, StepTime
 from agentservesim.cost.capacity import kv_blocks
 from agentservesim.cost.config import CostConfig
+from agentservesim.cost.deployment import Deployment
 from agentservesim.cost.models import Model, list_models, load_model
 from agentservesim.cost.operators import capture_sizes
-from agentservesim.cost.roofline import Deployment, Roofline
+from agentservesim.cost.roofline import Roofline
+from agentservesim.cost.tablefiles import read_tables
+from agentservesim.cost.tables import Tables
 from agentservesim.model import InputError, to_ps
 
 __all__ = ["Batch", "Cost", "CostConfig", "StepTime", "build_cost", "list_gpus", "list_models"]
@@ -80,10 +83,13 @@ def _model(config: CostConfig) -> Model:
 
 def _step_time(config: CostConfig, on: Deployment, max_num_seqs: int) -> tuple[StepTime, str]:
     graphs = capture_sizes(max_num_seqs, config.enforce_eager)
-    overhead_ps = to_ps(config.host_overhead_s)
-    if config.step_time == "tables" and config.tables is None:
+    overhead_ps, scale = to_ps(config.host_overhead_s), config.step_time_scale
+    if config.tables is None and config.step_time == "tables":
         raise InputError("step_time: 'tables' needs a folder of operator tables; give it as `tables`")
-    roofline = Roofline(
-        on, config.efficiency, graphs=graphs, overhead_ps=overhead_ps, scale=config.step_time_scale
-    )
-    return roofline, f"roofline of {on.accelerator.name} with efficiencies {config.efficiency.model_dump()}"
+    if config.tables is None or config.step_time == "roofline":
+        used = ", ".join(f"{name} {value:g}" for name, value in config.efficiency.model_dump().items())
+        roofline = Roofline(on, config.efficiency, graphs=graphs, overhead_ps=overhead_ps, scale=scale)
+        return roofline, f"roofline of the data sheet, efficiencies: {used}"
+    tables = read_tables(config.tables, on.ranks)
+    measured = Tables(on, tables, graphs=graphs, overhead_ps=overhead_ps, scale=scale)
+    return measured, f"tables: measured operators in {tables.folder}"

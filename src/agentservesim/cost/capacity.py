@@ -7,8 +7,8 @@ allocate outside the tensor pool, and CUDA graphs; the rest is blocks.
 
 from __future__ import annotations
 
+from agentservesim.cost.deployment import Deployment
 from agentservesim.cost.models import DTYPE_BYTES
-from agentservesim.cost.roofline import Deployment
 from agentservesim.model import InputError
 
 

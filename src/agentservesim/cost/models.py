@@ -32,7 +32,7 @@ Quantization = Literal["none", "fp8", "mxfp4"]
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4, "fp8": 1}
 """Bytes of a number, by vLLM's name of its type."""
 
-_MXFP4_BYTES = 4.25 / 8
+MXFP4_BYTES = 4.25 / 8
 """An MXFP4 weight: 4 bits and its share of an 8-bit scale per 32 weights (OCP microscaling formats)."""
 
 _UNSUPPORTED = {
@@ -205,7 +205,7 @@ class Model:
         """Bytes of the weights one of `ranks` tensor-parallel ranks holds."""
         size = DTYPE_BYTES[self.dtype]
         linear = 1 if self.quantization == "fp8" else size
-        expert = _MXFP4_BYTES if self.quantization == "mxfp4" else linear
+        expert = MXFP4_BYTES if self.quantization == "mxfp4" else linear
         embeddings = -(-self.vocabulary // ranks) * self.hidden * (1 if self.tied else 2)
         total = (embeddings + self.hidden) * size
         for group in self.groups:

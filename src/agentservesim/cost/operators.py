@@ -59,15 +59,15 @@ class OperatorStepTime(ABC):
         self._graphs = tuple(graphs)
         self._overhead_ps = overhead_ps
         self._dense: Memo[int, int] = Memo(self._padded)
-        self._head: Memo[int, int] = Memo(self._head_ps)
-        self._decode: Memo[int, CellPrices] = Memo(self._decode_cells)
+        self._head: Memo[int, int] = Memo(self.head_ps)
+        self._decode: Memo[int, CellPrices] = Memo(self.decode_cells)
 
     def step_ps(self, batch: Batch) -> int:
         """Duration of one step in picoseconds, at least 1."""
         rows = batch.rows
         if batch.chunks:
             tokens = rows + sum([chunk[0] for chunk in batch.chunks])
-            return self._dense[tokens] + self._head[batch.sampled] + self._mixed_ps(batch)
+            return self._dense[tokens] + self._head[batch.sampled] + self.mixed_ps(batch)
         costs, slopes = self._decode[rows]
         attention: int = sum(map(mul, batch.counts, costs)) + sum(map(mul, batch.contexts, slopes))
         return self._dense[rows] + self._head[batch.sampled] + attention
@@ -78,22 +78,22 @@ class OperatorStepTime(ABC):
         return growth
 
     @abstractmethod
-    def _dense_ps(self, tokens: int) -> int:
+    def dense_ps(self, tokens: int) -> int:
         """Everything that depends only on how many tokens a step computes; never falls with them."""
 
     @abstractmethod
-    def _head_ps(self, sampled: int) -> int:
+    def head_ps(self, sampled: int) -> int:
         """Head and sampler for so many sequences; never falls with them."""
 
     @abstractmethod
-    def _decode_cells(self, rows: int) -> CellPrices:
+    def decode_cells(self, rows: int) -> CellPrices:
         """Attention of a step of `rows` decode rows alone, shared out over the rows."""
 
     @abstractmethod
-    def _mixed_ps(self, batch: Batch) -> int:
+    def mixed_ps(self, batch: Batch) -> int:
         """Attention of a step with chunks."""
 
     def _padded(self, tokens: int) -> int:
         if self._graphs and 0 < tokens <= self._graphs[-1]:
             tokens = self._graphs[bisect_left(self._graphs, tokens)]
-        return max(1, self._overhead_ps + self._dense_ps(tokens))
+        return max(1, self._overhead_ps + self.dense_ps(tokens))

@@ -8,18 +8,25 @@ experts that T tokens are expected to wake when each picks k of E at random, E(1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pydantic import BaseModel, ConfigDict, Field
 
-from agentservesim.cost.accelerators import Accelerator
 from agentservesim.cost.base import Batch
 from agentservesim.cost.collectives import Collectives
-from agentservesim.cost.models import DTYPE_BYTES, FeedForward, LayerGroup, Model
+from agentservesim.cost.deployment import Deployment
+from agentservesim.cost.models import DTYPE_BYTES, FeedForward, LayerGroup
 from agentservesim.cost.operators import CellPrices, OperatorStepTime
+from agentservesim.model import PS_PER_S
 
-_PS = 1e12
 _ACTIVATION_BYTES = 2
+
+IDEAL = {
+    "compute": 1.0,
+    "attention_compute": 1.0,
+    "bandwidth": 1.0,
+    "activation_traffic": 0.0,
+    "layer_s": 0.0,
+}
+"""Efficiencies no measurement may beat: the physical floor under every price."""
 
 
 class Efficiency(BaseModel):
@@ -52,45 +59,10 @@ class Efficiency(BaseModel):
         le=1e-2,
         description="Seconds per layer of small kernels: norms, rotary, activation, launch.",
     )
+    activation_traffic: float = Field(
+        1.0, ge=0, le=1, description="Share of the activations that go through memory, not the cache."
+    )
     sampler_s: float = Field(25e-6, ge=0, le=1e-2, description="Seconds of the sampler per step.")
-
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """One model on the ranks of one instance; numbers below are those of a single rank."""
-
-    model: Model
-    accelerator: Accelerator
-    ranks: int = 1
-    kv_dtype: str = "auto"
-
-    @property
-    def kv_number_bytes(self) -> int:
-        """Bytes of one number in the KV cache."""
-        return DTYPE_BYTES[self.model.dtype if self.kv_dtype == "auto" else self.kv_dtype]
-
-    @property
-    def linear_bytes(self) -> int:
-        """Bytes of one weight of a linear layer."""
-        return 1 if self.model.quantization == "fp8" else DTYPE_BYTES[self.model.dtype]
-
-    @property
-    def expert_bytes(self) -> float:
-        """Bytes of one weight of an expert."""
-        return 4.25 / 8 if self.model.quantization == "mxfp4" else self.linear_bytes
-
-    @property
-    def flops(self) -> float:
-        """Peak FLOP/s of the linear layers."""
-        return self.accelerator.peak_flops(self.model.quantization == "fp8")
-
-    @property
-    def groups(self) -> tuple[LayerGroup, ...]:
-        """Layer groups as cut for one rank."""
-        return tuple(
-            LayerGroup(g.count, g.attention.shard(self.ranks), g.feed_forward.shard(self.ranks))
-            for g in self.model.groups
-        )
 
 
 def attended_pairs(new: int, history: int, window: int | None = None) -> int:
@@ -124,15 +96,18 @@ class Roofline(OperatorStepTime):
         self._on = deployment
         self._groups = deployment.groups
         self._efficiency = efficiency
-        self._unit = _PS * scale
+        self._unit = PS_PER_S * scale
         self._links = Collectives.of(deployment.accelerator, deployment.ranks)
         self._rate = deployment.accelerator.memory_bytes_per_s * efficiency.bandwidth
+        self._activation_bytes = _ACTIVATION_BYTES * efficiency.activation_traffic
+        self._linear_rate = deployment.flops * efficiency.compute
         self._attention_rate = deployment.accelerator.bf16_flops * efficiency.attention_compute
         windows = {group.attention.window for group in self._groups} - {None}
         knots = [0, *sorted(window + 1 for window in windows if window is not None)]
         super().__init__(knots, graphs, overhead_ps)
 
-    def _dense_ps(self, tokens: int) -> int:
+    def dense_ps(self, tokens: int) -> int:
+        """Linear layers, small kernels and collectives of a step of so many tokens."""
         if not tokens:
             return 0
         seconds = self._links.layers_s(self._on.model, tokens)
@@ -149,35 +124,37 @@ class Roofline(OperatorStepTime):
         if mlp.experts:
             seconds += self._experts_s(mlp, tokens)
         moved = tokens * (4 * hidden + 3 * (mlp.width + mlp.experts_per_token * mlp.expert_width))
-        return seconds + moved * _ACTIVATION_BYTES / self._rate
+        return seconds + moved * self._activation_bytes / self._rate
 
     def _gemm_s(self, rows: int, inner: int, outer: int) -> float:
         """A GEMM of [rows, inner] by [inner, outer]."""
-        flops = 2 * rows * inner * outer / (self._on.flops * self._efficiency.compute)
-        moved = inner * outer * self._on.linear_bytes + rows * (inner + outer) * _ACTIVATION_BYTES
+        flops = 2 * rows * inner * outer / self._linear_rate
+        moved = inner * outer * self._on.linear_bytes + rows * (inner + outer) * self._activation_bytes
         return max(flops, moved / self._rate)
 
     def _experts_s(self, mlp: FeedForward, tokens: int) -> float:
         weights = mlp.expert_parameters(self._on.model.hidden)
         awake = expected_experts(mlp.experts, mlp.experts_per_token, tokens)
-        flops = 2 * tokens * mlp.experts_per_token * weights / (self._on.flops * self._efficiency.compute)
+        flops = 2 * tokens * mlp.experts_per_token * weights / self._linear_rate
         return max(flops, awake * weights * self._on.expert_bytes / self._rate)
 
-    def _head_ps(self, sampled: int) -> int:
+    def head_ps(self, sampled: int) -> int:
+        """Head and sampler for so many sequences."""
         if not sampled:
             return 0
         model = self._on.model
         width = -(-model.vocabulary // self._on.ranks)
-        moved = width * model.hidden * DTYPE_BYTES[model.dtype] + sampled * width * _ACTIVATION_BYTES
+        moved = width * model.hidden * DTYPE_BYTES[model.dtype] + sampled * width * self._activation_bytes
         flops = 2 * sampled * width * model.hidden
         gemm = max(moved / self._rate, flops / (self._on.accelerator.bf16_flops * self._efficiency.compute))
         seconds = gemm + self._efficiency.sampler_s + self._links.gather_s(model, sampled)
         return round(seconds * self._unit)
 
-    def _decode_cells(self, rows: int) -> CellPrices:
+    def decode_cells(self, rows: int) -> CellPrices:
+        """Attention of decode rows: each pays for the KV it reads, whatever the others do."""
         costs, slopes = [0] * len(self.knots), [0] * len(self.knots)
         for group in self._groups:
-            price = round(self._token_ps(group))
+            price = self.token_ps(group)
             window = group.attention.window
             for cell, knot in enumerate(self.knots):
                 if window is None or knot <= window:
@@ -186,23 +163,25 @@ class Roofline(OperatorStepTime):
                     costs[cell] += price * window
         return costs, slopes
 
-    def _token_ps(self, group: LayerGroup) -> float:
-        """Picoseconds of the group's layers per token of a decode row's context."""
+    def token_ps(self, group: LayerGroup) -> int:
+        """Picoseconds of a group's layers per token of a decode row's context."""
         moved = group.attention.kv_numbers() * self._on.kv_number_bytes / self._rate
         flops = group.attention.flops(1) / self._attention_rate
-        return group.count * max(moved, flops) * self._unit
+        return round(group.count * max(moved, flops) * self._unit)
 
-    def _mixed_ps(self, batch: Batch) -> int:
+    def mixed_ps(self, batch: Batch) -> int:
+        """Attention of chunks and the decode rows beside them, row by row."""
         costs, slopes = self._decode[batch.rows]
         total = 0
         for cell, count in enumerate(batch.counts):
             if count:
                 total += count * costs[cell] + batch.contexts[cell] * slopes[cell]
         for new, history in batch.chunks:
-            total += self._chunk_ps(new, history)
+            total += self.chunk_ps(new, history)
         return total
 
-    def _chunk_ps(self, new: int, history: int) -> int:
+    def chunk_ps(self, new: int, history: int) -> int:
+        """Attention of a chunk of `new` tokens on `history` tokens, in picoseconds."""
         seconds = 0.0
         for group in self._groups:
             window = group.attention.window

@@ -1,0 +1,194 @@
+"""Attention from measured points: chunks alone, decode rows alone, decode rows beside chunks.
+
+Everything is in picoseconds of all layers together. Tables are made monotone in every direction
+when they are read, so that what is interpolated from them is monotone too.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from operator import mul
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentservesim.cost.curves import Array, monotone, resample
+from agentservesim.cost.operators import CellPrices, Memo
+
+FAR = 64
+"""The last context of a table times this is one more knot, so that curves go on straight, and in order."""
+
+_LOADS = 8
+
+
+class ChunkPrices:
+    """Attention of one chunk alone by new tokens and history, bilinear between measured points.
+
+    Shorter chunks than the shortest cost as much as it (a tile is computed whole); longer ones than
+    the longest are priced in pieces of that length, each on the history it finds.
+    """
+
+    def __init__(self, points: Array, unit: float) -> None:
+        """Points: rows (new tokens, history, time); `unit` is picoseconds per unit of time."""
+        self._new = [int(new) for new in np.unique(points[:, 0])]
+        known = np.unique(points[:, 1])
+        far = max(known[-1], 1024.0) * FAR
+        self._history = [int(history) for history in (*known, far)]
+        lanes = []
+        for new in self._new:
+            lane = points[points[:, 0] == new]
+            lane = lane[np.argsort(lane[:, 1])]
+            lanes.append(resample(self._history, lane[:, 1], lane[:, 2] * unit))
+        grid = monotone(monotone(np.array(lanes), 1), 0)
+        self._grid: list[list[int]] = np.rint(grid).astype(np.int64).tolist()
+
+    def price(self, new: int, history: int) -> int:
+        """Picoseconds of a chunk of `new` tokens on `history` tokens."""
+        total, longest = 0, self._new[-1]
+        while new > longest:
+            total += self._between(len(self._new) - 1, history)
+            new, history = new - longest, history + longest
+        lane = bisect_right(self._new, new) - 1
+        if lane < 0:
+            return total + self._between(0, history)
+        low = self._between(lane, history)
+        start = self._new[lane]
+        if new == start:
+            return total + low
+        rise = self._between(lane + 1, history) - low
+        return total + low + rise * (new - start) // (self._new[lane + 1] - start)
+
+    def _between(self, lane: int, history: int) -> int:
+        prices, knots = self._grid[lane], self._history
+        cell = min(bisect_right(knots, history), len(knots) - 1) - 1
+        start, low = knots[cell], prices[cell]
+        return low + (prices[cell + 1] - low) * (history - start) // (knots[cell + 1] - start)
+
+
+class RowPrices:
+    """Attention of n decode rows: of one context each, as measured, shared out over the rows.
+
+    `knots` are the measured contexts, from 0. `extra` is what rows cost beside chunks on top of the
+    chunks' own time: by the step's new tokens and that time (the load).
+    """
+
+    def __init__(self, points: Array, chunks: ChunkPrices, unit: float) -> None:
+        """Points: rows (new tokens, history, decode rows, context, time), those with decode rows."""
+        contexts = np.unique(points[:, 3])
+        self.knots = (0, *(int(context) for context in contexts if context > 0))
+        self._at = np.array([*self.knots, self.knots[-1] * FAR], dtype=float)
+        alone = points[points[:, 0] == 0]
+        self._counts = np.unique(alone[:, 2])
+        lanes = [self._lane(alone[alone[:, 2] == count], unit) for count in self._counts]
+        self._alone = monotone(monotone(np.array(lanes), 1), 0)
+        beside = points[points[:, 0] > 0]
+        self._new: list[int] = []
+        self._loads: list[int] = []
+        if len(beside):
+            self._fit_extra(beside, chunks, unit)
+        self._corners: Memo[tuple[int, int, int], list[list[int]]] = Memo(self._extra_cells)
+
+    def cells(self, rows: int, floor_ps: int) -> CellPrices:
+        """Prices of `rows` decode rows alone; a token of context costs at least `floor_ps`."""
+        if not rows:
+            return [0] * len(self.knots), [0] * len(self.knots)
+        lane = _at_count(self._alone, self._counts, rows) / rows
+        return _affine(self._at, np.maximum(lane, self._at * floor_ps), floor_ps)
+
+    def extra_ps(self, rows: int, counts: Sequence[int], contexts: Sequence[int], new: int, load: int) -> int:
+        """Picoseconds `rows` decode rows add to chunks of `new` tokens that take `load` picoseconds."""
+        i, new = _cell(self._new, new)
+        j, load = _cell(self._loads, load)
+        prices = self._corners[rows, i, j]
+        corner: list[int] = [
+            sum(map(mul, counts, prices[k])) + sum(map(mul, contexts, prices[k + 1])) for k in (0, 2, 4, 6)
+        ]
+        load_width, load = self._loads[j + 1] - self._loads[j], load - self._loads[j]
+        low = corner[0] + (corner[1] - corner[0]) * load // load_width
+        high = corner[2] + (corner[3] - corner[2]) * load // load_width
+        start = self._new[i]
+        return low + (high - low) * (new - start) // (self._new[i + 1] - start)
+
+    def _lane(self, points: Array, unit: float) -> Array:
+        """A curve over contexts at the knots, from rows of one number of decode rows."""
+        points = points[np.argsort(points[:, 3])]
+        return resample(self._at, points[:, 3], points[:, 4] * unit)
+
+    def _fit_extra(self, points: Array, chunks: ChunkPrices, unit: float) -> None:
+        """Fill `_extra[new, load, rows, context]` from the points beside chunks."""
+        groups = {(int(new), int(n)): rows for new, n, rows in _split(points)}
+        counts = sorted({n for _, n in groups})
+        self._new = sorted(
+            new for new in {new for new, _ in groups} if all((new, n) in groups for n in counts)
+        )
+        prices = [chunks.price(new, int(h)) for new, h in np.unique(points[:, :2], axis=0)]
+        loads = np.unique(np.rint(np.geomspace(max(1, min(prices)), max(2, *prices), _LOADS)))
+        self._loads = [int(load) for load in loads]
+        self._mixed_counts = np.array(counts, dtype=float)
+        extra = np.empty((len(self._new), len(loads), len(counts), len(self._at)))
+        for i, new in enumerate(self._new):
+            for k, count in enumerate(counts):
+                extra[i, :, k] = self._over_load(groups[new, count], new, chunks, unit)
+        total = np.maximum(extra, 0.0) + loads[:, None, None]
+        for axis in (3, 2, 1, 0):
+            total = monotone(total, axis)
+        self._extra = total - loads[:, None, None]
+
+    def _over_load(self, points: Array, new: int, chunks: ChunkPrices, unit: float) -> Array:
+        """Extra time over (load, context) of one chunk length and number of rows."""
+        histories = np.unique(points[:, 1])
+        own = np.array([chunks.price(new, int(history)) for history in histories], dtype=float)
+        lanes = [self._lane(points[points[:, 1] == h], unit) - own[i] for i, h in enumerate(histories)]
+        table = np.array(lanes)
+        columns = [np.interp(self._loads, own, table[:, k]) for k in range(len(self._at))]
+        return np.stack(columns, axis=1)
+
+    def _extra_cells(self, key: tuple[int, int, int]) -> list[list[int]]:
+        """Prices at the four corners of a cell of (new tokens, load): costs and slopes of each in turn."""
+        rows, i, j = key
+        prices: list[list[int]] = []
+        for corner in ((i, j), (i, j + 1), (i + 1, j), (i + 1, j + 1)):
+            lane = _at_count(self._extra[corner], self._mixed_counts, rows) / rows
+            prices.extend(_affine(self._at, lane, 0))
+        return prices
+
+
+def _cell(knots: Sequence[int], value: int) -> tuple[int, int]:
+    """The cell of a value between knots, and the value kept within them."""
+    value = min(max(value, knots[0]), knots[-1])
+    return min(bisect_right(knots, value), len(knots) - 1) - 1, value
+
+
+def _at_count(lanes: Array, counts: Array, rows: int) -> Array:
+    """Lanes over contexts, read at a number of rows: linear between counts, straight beyond the last."""
+    if rows <= counts[0] or len(counts) == 1:
+        return lanes[0]
+    high = min(int(np.searchsorted(counts, rows)), len(counts) - 1)
+    share = (rows - counts[high - 1]) / (counts[high] - counts[high - 1])
+    between: Array = lanes[high - 1] + (lanes[high] - lanes[high - 1]) * share
+    return between
+
+
+def _affine(knots: Array, values: Array, floor_ps: int) -> CellPrices:
+    """A rising curve as integers: continuous, one (cost, slope) a cell, slopes rounded up."""
+    costs, slopes = [], []
+    at = [int(knot) for knot in knots]
+    value = round(float(values[0]))
+    for cell in range(len(at) - 1):
+        width = at[cell + 1] - at[cell]
+        slope = max(floor_ps, -((value - round(float(values[cell + 1]))) // width))
+        costs.append(value - slope * at[cell])
+        slopes.append(slope)
+        value += slope * width
+    return costs, slopes
+
+
+def _split(points: Array) -> Iterator[tuple[float, float, NDArray[np.float64]]]:
+    """Rows by (new tokens, decode rows)."""
+    order = np.lexsort((points[:, 2], points[:, 0]))
+    rows = points[order]
+    keys = rows[:, [0, 2]]
+    starts = np.flatnonzero(np.any(keys[1:] != keys[:-1], axis=1)) + 1
+    for part in np.split(rows, starts):
+        yield part[0, 0], part[0, 2], part

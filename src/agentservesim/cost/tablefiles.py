@@ -1,0 +1,163 @@
+"""Reader of operator-table folders: CSV files of kernel times in microseconds, per layer and rank.
+
+A folder holds one model on one accelerator at one tensor-parallel degree:
+
+- `dense.csv`: layer, tokens, time_us: operators whose time depends on the number of tokens;
+- `per_sequence.csv`: layer, sequences, time_us: head and sampler;
+- `attention.csv`: prefill_chunk, kv_prefill, n_decode, kv_decode, time_us: one chunk on its history
+  (or none: 0, 0) together with n decode rows of one context (or none: 0, 0);
+- `moe.csv` (sparse models): tokens, activated_experts, time_us: router and experts of a layer.
+
+A folder of such folders named `tp1`, `tp2`, ... is accepted where the degree picks one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentservesim.cost.lookup import suggest
+from agentservesim.model import InputError
+
+Rows = NDArray[np.float64]
+
+TIMES_PER_LAYER = {
+    "qkv_proj": 1,
+    "o_proj": 1,
+    "gate_up_proj": 1,
+    "down_proj": 1,
+    "act_fn": 1,
+    "layernorm": 2,
+    "rotary_emb": 1,
+    "qk_norm": 1,
+}
+"""Dense operators of a layer and how often it has them (a norm before attention, one before the MLP)."""
+
+ONCE = ("embedding", "final_layernorm")
+"""Dense operators of a step."""
+
+PER_SEQUENCE = ("lm_head", "sampler")
+
+
+@dataclass(frozen=True)
+class OperatorTables:
+    """Contents of a folder. Named tables have rows (size, microseconds), ascending in size.
+
+    attention: rows (prefill_chunk, kv_prefill, n_decode, kv_decode, microseconds).
+    moe: rows (tokens, activated_experts, microseconds), or None.
+    """
+
+    folder: Path
+    dense: dict[str, Rows]
+    per_sequence: dict[str, Rows]
+    attention: Rows
+    moe: Rows | None
+
+
+def read_tables(folder: Path, ranks: int) -> OperatorTables:
+    """Read the tables for `ranks` tensor-parallel ranks.
+
+    Raises InputError for a folder without tables of that degree and for malformed files, with the line.
+    """
+    folder = _degree(folder, ranks)
+    moe = folder / "moe.csv"
+    attention = _numbers(
+        folder / "attention.csv", ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode", "time_us")
+    )
+    _check_attention(folder / "attention.csv", attention)
+    return OperatorTables(
+        folder=folder,
+        dense=_named(folder / "dense.csv", "tokens", (*TIMES_PER_LAYER, *ONCE)),
+        per_sequence=_named(folder / "per_sequence.csv", "sequences", PER_SEQUENCE),
+        attention=attention,
+        moe=_numbers(moe, ("tokens", "activated_experts", "time_us")) if moe.exists() else None,
+    )
+
+
+def _degree(folder: Path, ranks: int) -> Path:
+    if not folder.is_dir():
+        raise InputError(f"tables: {folder} is not a folder; give one that holds dense.csv and attention.csv")
+    found = re.fullmatch(r"tp(\d+)", folder.resolve().name)
+    if found and int(found[1]) != ranks:
+        raise InputError(
+            f"tables: {folder} is of tensor parallelism {found[1]}, tensor_parallel_size is {ranks}"
+        )
+    if (folder / "dense.csv").exists():
+        return folder
+    if (folder / f"tp{ranks}").is_dir():
+        return folder / f"tp{ranks}"
+    held = sorted(path.name for path in folder.glob("tp*") if path.is_dir())
+    have = f"it holds {', '.join(held)}" if held else "it holds no tables"
+    raise InputError(f"tables: {folder} has no dense.csv and no folder tp{ranks}; {have}")
+
+
+def _lines(path: Path, header: Sequence[str]) -> list[str]:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    if not lines or lines[0].split(",") != list(header):
+        raise InputError(f"{path}:1: the header must be '{','.join(header)}'")
+    if len(lines) < 2:
+        raise InputError(f"{path}: holds no rows")
+    return lines[1:]
+
+
+def _numbers(path: Path, header: Sequence[str]) -> Rows:
+    lines = _lines(path, header)
+    try:
+        rows = np.loadtxt(lines, delimiter=",", ndmin=2, comments=None)
+        if rows.shape[1] == len(header) and len(rows) == len(lines) and _sane(rows):
+            return rows
+    except ValueError:
+        pass
+    for number, line in enumerate(lines, 2):
+        _parse(path, number, line.split(","), header)
+    raise InputError(f"{path}: cannot be read as a table of {len(header)} columns")
+
+
+def _sane(rows: Rows) -> bool:
+    return bool(np.isfinite(rows).all() and (rows >= 0).all() and (rows[:, :-1] % 1 == 0).all())
+
+
+def _parse(path: Path, number: int, cells: Sequence[str], header: Sequence[str]) -> list[float]:
+    if len(cells) != len(header):
+        raise InputError(f"{path}:{number}: {len(cells)} columns; there must be {len(header)}")
+    values = []
+    for name, cell in zip(header, cells, strict=True):
+        try:
+            value = float(cell)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value >= 0) or (name != "time_us" and value % 1):
+            kind = "finite number" if name == "time_us" else "whole number"
+            raise InputError(f"{path}:{number}: {name} is '{cell}'; it must be a {kind}, 0 or more")
+        values.append(value)
+    return values
+
+
+def _named(path: Path, size: str, known: Sequence[str]) -> dict[str, Rows]:
+    tables: dict[str, dict[float, float]] = {}
+    for number, line in enumerate(_lines(path, ("layer", size, "time_us")), 2):
+        layer, _, rest = line.partition(",")
+        if layer not in known:
+            raise InputError(f"{path}:{number}: layer '{layer}' is unknown{suggest(layer, known)}")
+        tokens, time_us = _parse(path, number, rest.split(","), (size, "time_us"))
+        if tokens in tables.setdefault(layer, {}):
+            raise InputError(f"{path}:{number}: {layer} at {tokens:.0f} {size} is there twice")
+        tables[layer][tokens] = time_us
+    return {layer: np.array(sorted(points.items())) for layer, points in tables.items()}
+
+
+def _check_attention(path: Path, rows: Rows) -> None:
+    alone = (rows[:, 0] == 0) & (rows[:, 2] > 0)
+    chunks = (rows[:, 0] > 0) & (rows[:, 2] == 0)
+    for kind, mask in (("decode rows alone (prefill_chunk 0)", alone), ("chunks alone (n_decode 0)", chunks)):
+        if not mask.any():
+            raise InputError(f"{path}: holds no {kind}; both are needed")
