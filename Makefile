@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 JOBS ?= 2
 VLLM_PYTHON ?= V/bin/python
 
-.PHONY: help demo test check lint bench oracle real clean
+.PHONY: help demo test check lint bench oracle real docs clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -26,7 +26,7 @@ $(VENV)/dev: $(VENV)/core
 	@touch $@
 
 demo: $(VENV)/core ## run the main job on the shipped trace: a table, and a result folder in out/demo
-	@$(BIN)/agentservesim run demo --out out/demo
+	@$(BIN)/agentservesim run demo --num-instances 4 --out out/demo
 
 test: $(VENV)/dev ## every test that needs nothing but this repository
 	$(BIN)/python -m pytest -n $(JOBS) tests
@@ -47,6 +47,9 @@ oracle: $(VENV)/dev ## compare with vLLM's own scheduler: make oracle VLLM_PYTHO
 
 real: $(VENV)/dev ## run the real traces that lie in ../shared end to end
 	$(BIN)/python -m pytest -m real -rs tests
+
+docs: $(VENV)/dev ## play the terminal sessions of README and docs/ anew
+	$(BIN)/python tests/test_docs.py
 
 clean: ## remove the environment, caches and results
 	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agentservesim.model import Workload
     from agentservesim.scenario import Scenario
     from agentservesim.settings import Settings
+    from agentservesim.workload.profiles import Profile
 
 BUG, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -116,23 +117,28 @@ def list_(
     """List models, GPUs, routers and synthetic workload profiles."""
     from agentservesim.cost import list_gpus, list_models
     from agentservesim.policies import list_policies
-    from agentservesim.workload import list_profiles
+    from agentservesim.workload.profiles import PROFILES
 
     kinds = {
         "models": list_models,
         "gpus": list_gpus,
         "routers": lambda: list_policies("router"),
-        "profiles": list_profiles,
+        "profiles": lambda: {name: _described(profile) for name, profile in PROFILES.items()},
     }
     chosen = {name: describe() for name, describe in kinds.items() if what in (None, name)}
     if as_json:
         _print_json(chosen if what is None else chosen[what])
         return
     for name, entries in chosen.items():
-        width = max(map(len, entries), default=0)
         print(f"{name}:")
-        for key, description in entries.items():
-            print(f"  {key:{width}}  {description}")
+        _print_rows(entries, indent="  ")
+
+
+def _described(profile: Profile) -> str:
+    agents = "with" if profile.sub_agents else "without"
+    return (
+        f"{agents} sub-agents; {profile.shared_prefix:,} tokens of instructions are the same in all programs"
+    )
 
 
 def metrics(as_json: Json = False) -> None:
@@ -188,7 +194,7 @@ def trace_stats(
     if as_json:
         _print_json(asdict(statistics))
         return
-    print(statistics)
+    _print_rows(dict(statistics.rows()))
 
 
 def trace_synth(
@@ -268,6 +274,12 @@ def _progress(turns: int, quiet: bool) -> Iterator[Callable[[int], None] | None]
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=turns)
         yield lambda done: bar.update(task, completed=done)
+
+
+def _print_rows(rows: dict[str, str], indent: str = "") -> None:
+    width = max(map(len, rows), default=0)
+    for label, text in rows.items():
+        print(f"{indent}{label:{width}}  {text}")
 
 
 def _print_json(value: object) -> None:

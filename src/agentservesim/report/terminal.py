@@ -48,10 +48,9 @@ def title(summary: Summary) -> str:
     """What was run, in a line."""
     scenario, counts = summary["scenario"], summary["counts"]
     fleet = " + ".join(f"{g['count']} x {g['gpu']} ({_model(g)})" for g in scenario["instances"])
-    return (
-        f"{scenario['name']}: {counts['programs']:,} programs, {counts['turns']:,} turns on {fleet}, "
-        f"{scenario['router']}"
-    )
+    programs = "synthetic programs" if summary["provenance"]["workload"]["synthetic"] else "programs"
+    served = f"{counts['programs']:,} {programs}, {counts['turns']:,} turns"
+    return f"{scenario['name']}: {served} on {fleet}, {scenario['router']}"
 
 
 def hint(summary: Summary) -> str:
