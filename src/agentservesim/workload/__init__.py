@@ -4,6 +4,7 @@ from agentservesim.workload.config import WorkloadConfig
 from agentservesim.workload.content import shared_tokens
 from agentservesim.workload.load import load_workload
 from agentservesim.workload.options import ReadOptions
+from agentservesim.workload.profiles import list_profiles
 from agentservesim.workload.reader import read_trace
 from agentservesim.workload.stats import TraceStats, trace_stats
 from agentservesim.workload.synth import synthesise
@@ -13,6 +14,7 @@ __all__ = [
     "ReadOptions",
     "TraceStats",
     "WorkloadConfig",
+    "list_profiles",
     "load_workload",
     "read_trace",
     "shared_tokens",

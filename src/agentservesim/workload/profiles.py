@@ -55,6 +55,7 @@ class Profile:
     `compact_to` of its length, with the same shared prefix.
     """
 
+    description: str
     turns: Distribution
     calls_per_message: Distribution | None
     first_prompt: Distribution
@@ -77,6 +78,7 @@ PERMISSION_S = LogNormal(2.8, 1.6)
 EDIT = Sum(LogNormal(-3.25, 0.52), 0.28, PERMISSION_S)
 
 CLAUDE_CODE = Profile(
+    description="interactive coding sessions, contexts to 167k tokens, sub-agents, a user who comes back",
     turns=Weibull(1.00, 70.4),
     calls_per_message=Weibull(0.861, 9.37),
     first_prompt=Mixture(
@@ -112,6 +114,7 @@ CLAUDE_CODE = Profile(
 )
 
 SWE_HEADLESS = Profile(
+    description="unattended runs on software engineering tasks, contexts to 120k tokens, no user",
     turns=Gamma(2.91, 17.4),
     calls_per_message=None,
     first_prompt=LogNormal(9.2, 0.16),
@@ -134,3 +137,8 @@ SWE_HEADLESS = Profile(
 )
 
 PROFILES = {"claude-code": CLAUDE_CODE, "swe-headless": SWE_HEADLESS}
+
+
+def list_profiles() -> dict[str, str]:
+    """Names of the profiles, each with a line on what it describes."""
+    return {name: profile.description for name, profile in PROFILES.items()}

@@ -83,6 +83,11 @@ class TraceStats:
     arrivals_cv: float | None
     notes: tuple[str, ...]
 
+    def __str__(self) -> str:
+        rows = list(self.rows())
+        width = max(len(label) for label, _ in rows)
+        return "\n".join(f"{label:{width}}  {value}" for label, value in rows)
+
     def rows(self) -> Iterator[tuple[str, str]]:
         """Label and value, line by line, for a terminal."""
         yield "source", self.source + (" (synthetic)" if self.synthetic else "")
@@ -106,10 +111,8 @@ class TraceStats:
             if gap.max > 0:
                 yield label, _spread(gap, "p50", "p90", "p99", "n")
         for tool in self.tools[:6]:
-            yield (
-                f"tool {tool.name}",
-                f"{tool.calls:,} calls; s {_spread(tool.duration_s, 'p50', 'p90', 'p99')}",
-            )
+            known = _spread(tool.duration_s, "p50", "p90", "p99") if tool.duration_s.n else "unknown"
+            yield f"tool {tool.name}", f"{tool.calls:,} calls; duration, s: {known}"
         stated = "" if self.stated_reuse is None else f" (the trace states {self.stated_reuse:.1%})"
         yield "reuse, infinite cache", f"{self.reuse:.1%}{stated}"
         yield "arrivals", self._arrivals()
