@@ -119,7 +119,7 @@ def list_(
     from agentservesim.policies import list_policies
     from agentservesim.workload.profiles import PROFILES
 
-    kinds = {
+    kinds: dict[str, Callable[[], dict[str, str]]] = {
         "models": list_models,
         "gpus": list_gpus,
         "routers": lambda: list_policies("router"),

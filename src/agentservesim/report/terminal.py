@@ -56,14 +56,14 @@ def title(summary: Summary) -> str:
 def hint(summary: Summary) -> str:
     """The one thing about this run that its reader should know first."""
     share, counts, tokens = summary["program"]["time_share"], summary["counts"], summary["tokens"]
-    serving = 1 - (share["tool"] or 0)
+    serving = 1 - share["tool"]
     if counts["preemptions"] > 0.01 * counts["turns"]:
         return (
             f"the KV pool is too small for this load: {counts['preemptions']:,} preemptions, "
             f"{_count(tokens['recomputed'])} tokens computed again. "
             "More blocks or instances, or a lower --max-num-seqs, would help."
         )
-    if serving > 0 and (share["queue"] or 0) > 0.3 * serving:
+    if serving > 0 and share["queue"] > 0.3 * serving:
         return (
             f"{share['queue'] / serving:.0%} of the time spent in serving is queueing: "
             "the fleet is overloaded. More instances would shorten programs most."
@@ -102,7 +102,7 @@ def _time_share(summary: Summary) -> RenderableType:
     table = _plain_table("left", "right", "left")
     table.add_row("where the time went", "", "")
     for key, label, colour in _PARTS:
-        part = share[key] or 0.0
+        part = share[key]
         table.add_row(f"  {label}", f"{part:.1%}", Text("#" * round(part * _BAR), style=colour))
     return table
 

@@ -1,0 +1,101 @@
+"""The result table: what it says, and that it fits a pipe and a narrow terminal."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from agentservesim.report.terminal import hint, print_summary, title
+
+
+def summary(**changes: Any) -> dict[str, Any]:
+    spread = {"mean": 0.2, "p50": 0.1, "p90": 0.3, "p95": 0.4, "p99": 0.5, "max": 1234.5, "n": 9}
+    none = dict.fromkeys(spread) | {"n": 0}
+    whole = {
+        "scenario": {
+            "name": "s",
+            "router": "round-robin",
+            "instances": [
+                {"count": 2, "gpu": "h100-sxm", "model": "qwen3-32b", "tensor_parallel_size": 2},
+                {"count": 1, "gpu": "l40s", "model": "models/mine/config.json", "tensor_parallel_size": 1},
+            ],
+        },
+        "simulated_s": 7200.0,
+        "wall_s": 0.5,
+        "counts": {"programs": 3, "turns": 9, "steps": 1000, "leaps": 10, "preemptions": 0},
+        "tokens": {
+            "prompt": 1_500_000,
+            "cached": 1_200_000,
+            "computed": 300_000,
+            "recomputed": 0,
+            "output": 900,
+        },
+        "program": {
+            "latency_s": spread | {"mean": 3.0},
+            "time_share": {"tool": 0.5, "queue": 0.1, "prefill": 0.1, "decode": 0.3, "transfer": 0.0},
+        },
+        "turn": {"ttft_s": spread, "tpot_s": none, "e2el_s": spread, "queue_s": spread},
+        "throughput": {"programs_per_s": 0.001, "turns_per_s": 0.5, "output_tokens_per_s": None},
+        "provenance": {
+            "workload": {"synthetic": False},
+            "instances": [
+                {"name": "h100-sxm", "num_gpu_blocks": 30000, "sources": {"step_time": "roofline, x"}}
+            ],
+        },
+    }
+    return whole | changes
+
+
+def printed(**changes: Any) -> str:
+    out = io.StringIO()
+    print_summary(summary(**changes), out, None)
+    return out.getvalue()
+
+
+def test_title_names_the_whole_fleet() -> None:
+    assert (
+        title(summary())
+        == "s: 3 programs, 9 turns on 2 x h100-sxm (qwen3-32b, tp2) + 1 x l40s (mine), round-robin"
+    )
+
+
+def test_units_suit_the_size_and_missing_values_are_dashes() -> None:
+    lines = {line.strip().split("  ")[0]: line.split() for line in printed().splitlines() if line.strip()}
+    assert lines["program latency (s)"][3:] == ["3.00", "0.10", "0.30", "0.40", "0.50", "1,234", "9"]
+    assert lines["TTFT (ms)"][2:] == ["200", "100", "300", "400", "500", "1,234,500", "9"]
+    assert lines["TPOT (ms)"][2:] == ["-"] * 6 + ["0"]
+
+
+def test_facts() -> None:
+    text = printed()
+    assert "1.5 M prompt (80.0% from the prefix cache), 900 output" in text
+    assert "3.60 programs/h, 0.50 turns/s, - output tokens/s" in text
+    assert "30,000 KV blocks each; step times: roofline\n" in text
+    assert "2.00 h in 0.50 s of real time (14,400 times faster)" in text
+    assert "Keep the tables: --out DIR" in text
+
+
+def test_a_pipe_gets_plain_text() -> None:
+    text = printed()
+    assert text.isascii()
+    assert "\x1b" not in text
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"counts": {"turns": 9, "preemptions": 5}}, "KV pool is too small"),
+        (
+            {"program": {"time_share": {"tool": 0.1, "queue": 0.6, "decode": 0.3}}},
+            "67% of the time spent in serving",
+        ),
+        ({"program": {"time_share": {"tool": 0.9, "queue": 0.0, "decode": 0.1}}}, "no serving change"),
+        ({"tokens": {"prompt": 100, "cached": 10, "recomputed": 0}}, "only 10% of the prompt tokens"),
+        ({}, "60% is decode"),
+    ],
+)
+def test_the_hint_names_what_matters_most(changes: dict[str, Any], said: str) -> None:
+    assert said in hint(summary(**changes))
