@@ -10,7 +10,7 @@ from agentservesim.cost.capacity import kv_blocks
 from agentservesim.cost.config import CostConfig
 from agentservesim.cost.deployment import Deployment
 from agentservesim.cost.models import Model, list_models, load_model
-from agentservesim.cost.operators import capture_sizes
+from agentservesim.cost.operators import Host, capture_sizes
 from agentservesim.cost.roofline import Roofline
 from agentservesim.cost.tablefiles import read_tables
 from agentservesim.cost.tables import Tables
@@ -45,7 +45,11 @@ def build_cost(
     and a model that does not fit.
     """
     on = Deployment(
-        _model(config), load_accelerator(config.gpu), config.tensor_parallel_size, config.kv_cache_dtype
+        _model(config),
+        load_accelerator(config.gpu),
+        config.tensor_parallel_size,
+        config.kv_cache_dtype,
+        config.expert_parallel_size,
     )
     step_time, source = _step_time(config, on, max_num_seqs)
     pinned = config.num_gpu_blocks
@@ -82,14 +86,16 @@ def _model(config: CostConfig) -> Model:
 
 
 def _step_time(config: CostConfig, on: Deployment, max_num_seqs: int) -> tuple[StepTime, str]:
-    graphs = capture_sizes(max_num_seqs, config.enforce_eager)
-    overhead_ps, scale = to_ps(config.host_overhead_s), config.step_time_scale
+    host = Host(
+        step_ps=to_ps(config.host_overhead_s),
+        prefill_ps=to_ps(config.prefill_overhead_s),
+        graphs=capture_sizes(max_num_seqs, config.enforce_eager),
+        scale=config.step_time_scale,
+    )
     if config.tables is None and config.step_time == "tables":
         raise InputError("step_time: 'tables' needs a folder of operator tables; give it as `tables`")
     if config.tables is None or config.step_time == "roofline":
         used = ", ".join(f"{name} {value:g}" for name, value in config.efficiency.model_dump().items())
-        roofline = Roofline(on, config.efficiency, graphs=graphs, overhead_ps=overhead_ps, scale=scale)
-        return roofline, f"roofline of the data sheet, efficiencies: {used}"
+        return Roofline(on, config.efficiency, host), f"roofline of the data sheet, efficiencies: {used}"
     tables = read_tables(config.tables, on.ranks)
-    measured = Tables(on, tables, graphs=graphs, overhead_ps=overhead_ps, scale=scale)
-    return measured, f"tables: measured operators in {tables.folder}"
+    return Tables(on, tables, host), f"tables: measured operators in {tables.folder}"

@@ -29,8 +29,10 @@ class ChunkPrices:
     the longest are priced in pieces of that length, each on the history it finds.
     """
 
-    def __init__(self, points: Array, unit: float) -> None:
-        """Points: rows (new tokens, history, time); `unit` is picoseconds per unit of time."""
+    def __init__(self, points: Array, unit: float, token_floor_ps: int, pair_floor_ps: float) -> None:
+        """Points: rows (new tokens, history, time); `unit` is picoseconds per unit of time. The floors
+        are for a token of KV read and for a (query, key) pair attended to."""
+        self._token_floor_ps, self._pair_floor_ps = token_floor_ps, pair_floor_ps
         self._new = [int(new) for new in np.unique(points[:, 0])]
         known = np.unique(points[:, 1])
         far = max(known[-1], 1024.0) * FAR
@@ -44,7 +46,14 @@ class ChunkPrices:
         self._grid: list[list[int]] = np.rint(grid).astype(np.int64).tolist()
 
     def price(self, new: int, history: int) -> int:
-        """Picoseconds of a chunk of `new` tokens on `history` tokens."""
+        """Picoseconds of a chunk of `new` tokens on `history` tokens, no less than the physical floors."""
+        floor = max(
+            (new + history) * self._token_floor_ps,
+            int((history + (new + 1) / 2) * new * self._pair_floor_ps),
+        )
+        return max(floor, self._measured(new, history))
+
+    def _measured(self, new: int, history: int) -> int:
         total, longest = 0, self._new[-1]
         while new > longest:
             total += self._between(len(self._new) - 1, history)
@@ -142,16 +151,18 @@ class RowPrices:
         lanes = [self._lane(points[points[:, 1] == h], unit) - own[i] for i, h in enumerate(histories)]
         table = np.array(lanes)
         columns = [np.interp(self._loads, own, table[:, k]) for k in range(len(self._at))]
-        return np.stack(columns, axis=1)
+        by_load: Array = np.stack(columns, axis=1)
+        return by_load
 
     def _extra_cells(self, key: tuple[int, int, int]) -> list[list[int]]:
         """Prices at the four corners of a cell of (new tokens, load): costs and slopes of each in turn."""
         rows, i, j = key
-        prices: list[list[int]] = []
-        for corner in ((i, j), (i, j + 1), (i + 1, j), (i + 1, j + 1)):
-            lane = _at_count(self._extra[corner], self._mixed_counts, rows) / rows
-            prices.extend(_affine(self._at, lane, 0))
-        return prices
+        corners = self._extra[i : i + 2, j : j + 2].reshape(4, len(self._mixed_counts), len(self._at))
+        lanes = _at_count(corners.transpose(1, 0, 2), self._mixed_counts, rows) / rows
+        values, knots = np.rint(lanes).astype(np.int64), self._at.astype(np.int64)
+        slopes = (values[:, 1:] - values[:, :-1]) // (knots[1:] - knots[:-1])
+        costs = values[:, :-1] - slopes * knots[:-1]
+        return [prices for pair in zip(costs.tolist(), slopes.tolist(), strict=True) for prices in pair]
 
 
 def _cell(knots: Sequence[int], value: int) -> tuple[int, int]:
@@ -163,11 +174,10 @@ def _cell(knots: Sequence[int], value: int) -> tuple[int, int]:
 def _at_count(lanes: Array, counts: Array, rows: int) -> Array:
     """Lanes over contexts, read at a number of rows: linear between counts, straight beyond the last."""
     if rows <= counts[0] or len(counts) == 1:
-        return lanes[0]
+        return np.asarray(lanes[0])
     high = min(int(np.searchsorted(counts, rows)), len(counts) - 1)
     share = (rows - counts[high - 1]) / (counts[high] - counts[high - 1])
-    between: Array = lanes[high - 1] + (lanes[high] - lanes[high - 1]) * share
-    return between
+    return np.asarray(lanes[high - 1] + (lanes[high] - lanes[high - 1]) * share)
 
 
 def _affine(knots: Array, values: Array, floor_ps: int) -> CellPrices:

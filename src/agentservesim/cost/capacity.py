@@ -48,7 +48,7 @@ def kv_blocks(
 ) -> int:
     """KV blocks of one instance. Raises InputError where the model does not fit, with what would."""
     usable = int(on.accelerator.memory_bytes * gpu_memory_utilization)
-    weights = on.model.weight_bytes(on.ranks)
+    weights = on.weight_bytes
     peak = activation_peak_bytes(on, max_num_batched_tokens, max_num_seqs) + OUTSIDE_BYTES
     block_bytes = block_size * on.model.kv_bytes_per_token(on.kv_dtype, on.ranks)
     blocks = (usable - weights - peak) // block_bytes

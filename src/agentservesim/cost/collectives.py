@@ -16,17 +16,19 @@ LINK_EFFICIENCY = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Collectives:
-    """Links of a tensor-parallel group of `ranks` accelerators."""
+    """Links of a tensor-parallel group of `ranks` accelerators, and of the `expert_ranks` instances
+    that share experts."""
 
     ranks: int
+    expert_ranks: int
     latency_s: float
     bytes_per_s: float
 
     @classmethod
-    def of(cls, accelerator: Accelerator, ranks: int) -> Collectives:
+    def of(cls, accelerator: Accelerator, ranks: int, expert_ranks: int) -> Collectives:
         """A group on one node, joined by the accelerator's own link."""
         rate = accelerator.link_bytes_per_s * LINK_EFFICIENCY
-        return cls(ranks, LATENCY_S[accelerator.link], rate)
+        return cls(ranks, expert_ranks, LATENCY_S[accelerator.link], rate)
 
     def all_reduce_s(self, message_bytes: int) -> float:
         """Seconds of an all-reduce: each rank sends 2 (n-1)/n of the message (ring or its NVLink equals)."""
@@ -35,9 +37,16 @@ class Collectives:
         return self.latency_s + 2 * (self.ranks - 1) / self.ranks * message_bytes / self.bytes_per_s
 
     def layers_s(self, model: Model, tokens: int) -> float:
-        """Seconds of a forward pass: two all-reduces a layer and one after the embedding."""
+        """Seconds of a forward pass of `tokens` tokens: two all-reduces a layer and one after the
+        embedding; with shared experts also, a sparse layer, every instance's tokens gathered to
+        all and the sums scattered back."""
         message = tokens * model.hidden * DTYPE_BYTES[model.dtype]
-        return (2 * model.layers + 1) * self.all_reduce_s(message)
+        reduced = (2 * model.layers + 1) * self.all_reduce_s(message)
+        if self.expert_ranks == 1:
+            return reduced
+        sparse = sum(group.count for group in model.groups if group.feed_forward.experts)
+        exchange = self.latency_s + (self.expert_ranks - 1) * message / self.bytes_per_s
+        return reduced + 2 * sparse * exchange
 
     def gather_s(self, model: Model, sequences: int) -> float:
         """Seconds to gather the head's logits, cut along the vocabulary."""

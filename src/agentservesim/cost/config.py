@@ -22,6 +22,12 @@ class CostConfig(BaseModel):
     )
     gpu: str = Field("h100-sxm", min_length=1, description="Catalogue name of the accelerator.")
     tensor_parallel_size: int = Field(1, ge=1, le=64, description="Accelerators that share each layer.")
+    expert_parallel_size: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Instances that share the experts of a sparse model, taken to be equally busy.",
+    )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto", description="Type of weights and activations; auto is the model's own."
     )
@@ -56,7 +62,16 @@ class CostConfig(BaseModel):
         description="Factor on the accelerator's part of every step: a machine's speed.",
     )
     host_overhead_s: float = Field(
-        1e-3, ge=0.0, le=1.0, description="Host time of a step that the accelerator waits for, in seconds."
+        0.5e-3,
+        ge=0.0,
+        le=1.0,
+        description="Host time of every step that the accelerator waits for, in seconds.",
+    )
+    prefill_overhead_s: float = Field(
+        3e-3,
+        ge=0.0,
+        le=1.0,
+        description="What a step with prefill adds, in seconds: its inputs are new and no single CUDA graph.",
     )
     frontend_in_s: float = Field(
         5e-3, ge=0.0, le=10.0, description="Seconds from a client's request to the scheduler's queue."

@@ -201,8 +201,9 @@ class Model:
         )
         return 2 * self.active_parameters + attention
 
-    def weight_bytes(self, ranks: int = 1) -> int:
-        """Bytes of the weights one of `ranks` tensor-parallel ranks holds."""
+    def weight_bytes(self, ranks: int = 1, expert_ranks: int = 1) -> int:
+        """Bytes of the weights one of `ranks` tensor-parallel ranks holds, where `expert_ranks`
+        instances share the experts."""
         size = DTYPE_BYTES[self.dtype]
         linear = 1 if self.quantization == "fp8" else size
         expert = MXFP4_BYTES if self.quantization == "mxfp4" else linear
@@ -215,7 +216,7 @@ class Model:
             small = (
                 attention.other_parameters(self.hidden) + mlp.other_parameters(self.hidden) + 2 * self.hidden
             )
-            experts = round(mlp.experts * mlp.expert_parameters(self.hidden) * expert)
+            experts = round(-(-mlp.experts // expert_ranks) * mlp.expert_parameters(self.hidden) * expert)
             total += group.count * (cut * linear + (router + small) * size + experts)
         return total
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from operator import mul
 from typing import TypeVar
 
@@ -47,17 +48,28 @@ def capture_sizes(max_num_seqs: int, enforce_eager: bool = False) -> tuple[int, 
     return tuple(size for size in sizes if size <= largest)
 
 
-class OperatorStepTime(ABC):
-    """A `StepTime` made of operators. Subclasses price them; all prices are picoseconds.
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The engine's part of a step.
 
-    graphs: token counts with a captured CUDA graph, ascending; smaller batches are padded to them.
-    overhead_ps: host time of every step that the accelerator waits for.
+    step_ps: host time of every step that the accelerator waits for. prefill_ps: what a step with
+    chunks adds. graphs: token counts with a captured CUDA graph, ascending; smaller batches are
+    padded to them. scale: factor on the accelerator's part of every step.
     """
 
-    def __init__(self, knots: Sequence[int], graphs: Sequence[int], overhead_ps: int) -> None:
+    step_ps: int = 0
+    prefill_ps: int = 0
+    graphs: tuple[int, ...] = ()
+    scale: float = 1.0
+
+
+class OperatorStepTime(ABC):
+    """A `StepTime` made of operators. Subclasses price them; all prices are picoseconds."""
+
+    def __init__(self, knots: Sequence[int], host: Host) -> None:
         self.knots = tuple(knots)
-        self._graphs = tuple(graphs)
-        self._overhead_ps = overhead_ps
+        self._host = host
+        self._prefill_ps = host.prefill_ps
         self._dense: Memo[int, int] = Memo(self._padded)
         self._head: Memo[int, int] = Memo(self.head_ps)
         self._decode: Memo[int, CellPrices] = Memo(self.decode_cells)
@@ -67,7 +79,8 @@ class OperatorStepTime(ABC):
         rows = batch.rows
         if batch.chunks:
             tokens = rows + sum([chunk[0] for chunk in batch.chunks])
-            return self._dense[tokens] + self._head[batch.sampled] + self.mixed_ps(batch)
+            prefill = self._prefill_ps + self.mixed_ps(batch)
+            return self._dense[tokens] + self._head[batch.sampled] + prefill
         costs, slopes = self._decode[rows]
         attention: int = sum(map(mul, batch.counts, costs)) + sum(map(mul, batch.contexts, slopes))
         return self._dense[rows] + self._head[batch.sampled] + attention
@@ -94,6 +107,7 @@ class OperatorStepTime(ABC):
         """Attention of a step with chunks."""
 
     def _padded(self, tokens: int) -> int:
-        if self._graphs and 0 < tokens <= self._graphs[-1]:
-            tokens = self._graphs[bisect_left(self._graphs, tokens)]
-        return max(1, self._overhead_ps + self.dense_ps(tokens))
+        graphs = self._host.graphs
+        if graphs and 0 < tokens <= graphs[-1]:
+            tokens = graphs[bisect_left(graphs, tokens)]
+        return max(1, self._host.step_ps + self.dense_ps(tokens))

@@ -3,7 +3,7 @@
 Peaks are derated by `Efficiency`, whose defaults come from measurements. Attention is priced per
 row: a chunk of c tokens on h of history attends to ch + c(c+1)/2 pairs (less under a window) and
 reads the KV of h + c tokens; a decode row reads the KV of its context. Sparse layers read the
-experts that T tokens are expected to wake when each picks k of E at random, E(1 - (1 - k/E)^T).
+experts that are expected to wake.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from agentservesim.cost.base import Batch
 from agentservesim.cost.collectives import Collectives
 from agentservesim.cost.deployment import Deployment
 from agentservesim.cost.models import DTYPE_BYTES, FeedForward, LayerGroup
-from agentservesim.cost.operators import CellPrices, OperatorStepTime
+from agentservesim.cost.operators import CellPrices, Host, OperatorStepTime
 from agentservesim.model import PS_PER_S
 
 _ACTIVATION_BYTES = 2
@@ -73,38 +73,27 @@ def attended_pairs(new: int, history: int, window: int | None = None) -> int:
     return growing * history + growing * (growing + 1) // 2 + (new - growing) * window
 
 
-def expected_experts(experts: int, per_token: int, tokens: int) -> float:
-    """Experts that `tokens` tokens wake, each picking `per_token` of `experts` uniformly."""
-    return experts * (1.0 - (1.0 - per_token / experts) ** tokens)
-
-
 class Roofline(OperatorStepTime):
-    """Step time of a deployment from its spec sheet.
-
-    `scale` multiplies every price but the host overhead.
-    """
+    """Step time of a deployment from its spec sheet."""
 
     def __init__(
         self,
         deployment: Deployment,
         efficiency: Efficiency,
-        *,
-        graphs: tuple[int, ...] = (),
-        overhead_ps: int = 0,
-        scale: float = 1.0,
+        host: Host,
     ) -> None:
         self._on = deployment
         self._groups = deployment.groups
         self._efficiency = efficiency
-        self._unit = PS_PER_S * scale
-        self._links = Collectives.of(deployment.accelerator, deployment.ranks)
+        self._unit = PS_PER_S * host.scale
+        self._links = Collectives.of(deployment.accelerator, deployment.ranks, deployment.expert_ranks)
         self._rate = deployment.accelerator.memory_bytes_per_s * efficiency.bandwidth
         self._activation_bytes = _ACTIVATION_BYTES * efficiency.activation_traffic
         self._linear_rate = deployment.flops * efficiency.compute
         self._attention_rate = deployment.accelerator.bf16_flops * efficiency.attention_compute
         windows = {group.attention.window for group in self._groups} - {None}
         knots = [0, *sorted(window + 1 for window in windows if window is not None)]
-        super().__init__(knots, graphs, overhead_ps)
+        super().__init__(knots, host)
 
     def dense_ps(self, tokens: int) -> int:
         """Linear layers, small kernels and collectives of a step of so many tokens."""
@@ -134,7 +123,7 @@ class Roofline(OperatorStepTime):
 
     def _experts_s(self, mlp: FeedForward, tokens: int) -> float:
         weights = mlp.expert_parameters(self._on.model.hidden)
-        awake = expected_experts(mlp.experts, mlp.experts_per_token, tokens)
+        awake = self._on.awake_experts(mlp, tokens)
         flops = 2 * tokens * mlp.experts_per_token * weights / self._linear_rate
         return max(flops, awake * weights * self._on.expert_bytes / self._rate)
 
@@ -162,6 +151,12 @@ class Roofline(OperatorStepTime):
                 else:
                     costs[cell] += price * window
         return costs, slopes
+
+    @property
+    def pair_ps(self) -> float:
+        """Picoseconds of all layers per (query, key) pair attended to."""
+        flops = sum(group.count * group.attention.flops(1) for group in self._groups)
+        return flops / self._attention_rate * self._unit
 
     def token_ps(self, group: LayerGroup) -> int:
         """Picoseconds of a group's layers per token of a decode row's context."""

@@ -22,8 +22,8 @@ from agentservesim.cost.base import Batch
 from agentservesim.cost.collectives import Collectives
 from agentservesim.cost.curves import Array, monotone, resample
 from agentservesim.cost.deployment import Deployment
-from agentservesim.cost.operators import CellPrices, OperatorStepTime
-from agentservesim.cost.roofline import IDEAL, Efficiency, Roofline, expected_experts
+from agentservesim.cost.operators import CellPrices, Host, OperatorStepTime
+from agentservesim.cost.roofline import IDEAL, Efficiency, Roofline
 from agentservesim.cost.tablefiles import TIMES_PER_LAYER, OperatorTables, Rows
 from agentservesim.model import PS_PER_S, InputError
 
@@ -31,35 +31,30 @@ _PS_PER_US = 1e6
 
 
 class Tables(OperatorStepTime):
-    """Step time of a deployment from the measured tables of its model, accelerator and degree.
-
-    `scale` multiplies every price but the host overhead.
-    """
+    """Step time of a deployment from the measured tables of its model, accelerator and degree."""
 
     def __init__(
         self,
         deployment: Deployment,
         tables: OperatorTables,
-        *,
-        graphs: tuple[int, ...] = (),
-        overhead_ps: int = 0,
-        scale: float = 1.0,
+        host: Host,
     ) -> None:
         _check(deployment, tables)
         self._on = deployment
-        self._scale = scale
-        self._floor = Roofline(deployment, Efficiency(**IDEAL), scale=scale)
-        self._links = Collectives.of(deployment.accelerator, deployment.ranks)
+        self._scale = host.scale
+        self._floor = Roofline(deployment, Efficiency(**IDEAL), Host(scale=host.scale))
+        self._links = Collectives.of(deployment.accelerator, deployment.ranks, deployment.expert_ranks)
         layers = deployment.model.layers
         self._dense_points = _by_tokens(tables.dense, layers)
         self._head_points = _total(tables.per_sequence, dict.fromkeys(tables.per_sequence, 1))
         self._experts = None if tables.moe is None else ExpertPrices(tables.moe, layers)
-        unit = layers * _PS_PER_US * scale
+        unit = layers * _PS_PER_US * host.scale
         points = tables.attention
-        self._chunks = ChunkPrices(points[points[:, 2] == 0][:, [0, 1, 4]], unit)
-        self._rows = RowPrices(points[points[:, 2] > 0], self._chunks, unit)
         self._token_floor_ps = self._floor.token_ps(deployment.groups[0])
-        super().__init__(self._rows.knots, graphs, overhead_ps)
+        alone = points[points[:, 2] == 0][:, [0, 1, 4]]
+        self._chunks = ChunkPrices(alone, unit, self._token_floor_ps, self._floor.pair_ps)
+        self._rows = RowPrices(points[points[:, 2] > 0], self._chunks, unit)
+        super().__init__(self._rows.knots, host)
 
     def dense_ps(self, tokens: int) -> int:
         """Linear layers, small kernels, experts and collectives of a step of so many tokens."""
@@ -68,7 +63,7 @@ class Tables(OperatorStepTime):
         us = float(resample([tokens], *self._dense_points)[0])
         if self._experts is not None:
             mlp = self._on.groups[0].feed_forward
-            us += self._experts.us(tokens, expected_experts(mlp.experts, mlp.experts_per_token, tokens))
+            us += self._experts.us(tokens, self._on.awake_experts(mlp, tokens))
         links_ps = self._links.layers_s(self._on.model, tokens) * PS_PER_S
         measured = round((us * _PS_PER_US + links_ps) * self._scale)
         return max(measured, self._floor.dense_ps(tokens))
@@ -89,7 +84,7 @@ class Tables(OperatorStepTime):
         """Attention of chunks and the decode rows beside them."""
         load = new = kept = 0
         for tokens, history in batch.chunks:
-            load += max(self._chunks.price(tokens, history), self._floor.chunk_ps(tokens, history))
+            load += self._chunks.price(tokens, history)
             new += tokens
             kept += tokens + history
         if not batch.rows:
