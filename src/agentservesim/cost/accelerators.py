@@ -8,8 +8,8 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal
 
-from agentservesim.cost.lookup import suggest
 from agentservesim.model import InputError
+from agentservesim.settings import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +36,23 @@ class Accelerator:
 
 
 def load_accelerator(name: str) -> Accelerator:
-    """An accelerator by its catalogue name (or a vendor-like spelling: case, spaces and '_' do not count).
+    """An accelerator by its catalogue name; case, spaces and hyphens do not count.
 
     Raises InputError with a suggestion for an unknown name.
     """
     catalogue = _catalogue()
-    key = name.lower().replace("_", "-").replace(" ", "-")
-    if key not in catalogue:
-        raise InputError(f"gpu: '{name}' is not in the catalogue (see `list gpus`){suggest(key, catalogue)}")
+    spellings = {_letters(key): key for key in catalogue}
+    key = spellings.get(_letters(name))
+    if key is None:
+        hint = did_you_mean(name.lower(), catalogue)
+        raise InputError(f"gpu: '{name}' is not in the catalogue (see `list gpus`){hint}")
     entry = dict(catalogue[key])
     entry["memory_bytes"] = int(entry["memory_bytes"])
     return Accelerator(name=key, **entry)
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
 
 
 def list_gpus() -> dict[str, str]:

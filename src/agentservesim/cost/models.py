@@ -24,8 +24,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from agentservesim.cost.lookup import suggest
 from agentservesim.model import InputError
+from agentservesim.settings import did_you_mean, read_text
 
 Quantization = Literal["none", "fp8", "mxfp4"]
 
@@ -249,7 +249,7 @@ def load_model(name: str) -> Model:
     names = _names()
     key = names.get(name.lower())
     if key is None:
-        hint = suggest(name.lower(), names)
+        hint = did_you_mean(name.lower(), names)
         raise InputError(
             f"model: '{name}' is not in the catalogue and is no config.json (see `list models`){hint}"
         )
@@ -380,15 +380,9 @@ def _quantization(config: Mapping[str, Any], place: str) -> Quantization:
 
 def _read_config(path: Path) -> Model:
     try:
-        config = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); give a config.json or its folder"
-        ) from None
+        config = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not JSON (not UTF-8 text)") from None
     if not isinstance(config, dict):
         raise InputError(f"{path}: a config.json holds one object, this is a {type(config).__name__}")
     return from_config(config, path.resolve().parent.name, str(path))

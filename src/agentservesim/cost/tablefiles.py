@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agentservesim.cost.lookup import suggest
 from agentservesim.model import InputError
+from agentservesim.settings import did_you_mean, read_text
 
 Rows = NDArray[np.float64]
 
@@ -98,10 +98,7 @@ def _degree(folder: Path, ranks: int) -> Path:
 
 
 def _lines(path: Path, header: Sequence[str]) -> list[str]:
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
+    lines = read_text(path).splitlines()
     if not lines or lines[0].split(",") != list(header):
         raise InputError(f"{path}:1: the header must be '{','.join(header)}'")
     if len(lines) < 2:
@@ -147,7 +144,7 @@ def _named(path: Path, size: str, known: Sequence[str]) -> dict[str, Rows]:
     for number, line in enumerate(_lines(path, ("layer", size, "time_us")), 2):
         layer, _, rest = line.partition(",")
         if layer not in known:
-            raise InputError(f"{path}:{number}: layer '{layer}' is unknown{suggest(layer, known)}")
+            raise InputError(f"{path}:{number}: layer '{layer}' is unknown{did_you_mean(layer, known)}")
         tokens, time_us = _parse(path, number, rest.split(","), (size, "time_us"))
         if tokens in tables.setdefault(layer, {}):
             raise InputError(f"{path}:{number}: {layer} at {tokens:.0f} {size} is there twice")
