@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from os.path import commonprefix
 from typing import Any
 
 from hypothesis import given
@@ -18,7 +17,7 @@ def turns_of(workload: Workload) -> dict[str, Turn]:
 
 
 def common(a: list[int], b: list[int]) -> int:
-    return len(commonprefix([a, b]))
+    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def check_path(path: Path, total: int) -> None:
@@ -166,7 +165,8 @@ def stated(draw: st.DrawFn) -> list[dict[str, Any]]:
             before = rows[-1]
             most = before["input_length"] + before["output_length"]
             row["wait_for"] = [before["request_id"]]
-            row["prefix_tokens"] = draw(st.sampled_from([before["input_length"], most]) | st.integers(0, most))
+            likely = st.sampled_from([before["input_length"], most])
+            row["prefix_tokens"] = draw(likely | st.integers(0, most))
         row["input_length"] = max(1, row["prefix_tokens"] + draw(st.integers(0, 9)))
         rows.append(row)
     return rows

@@ -139,13 +139,20 @@ def _block_size(head: list[Row]) -> int | None:
             counts.append((row.integer("input_length", low=1), ids))
     if not counts:
         return None
-    low = max(-(-tokens // ids) for tokens, ids in counts)
-    high = min((tokens - 1) // (ids - 1) if ids > 1 else 10**9 for tokens, ids in counts)
-    if low > high:
-        low = max(tokens // (ids + 1) + 1 for tokens, ids in counts)
-        high = min(tokens // ids for tokens, ids in counts)
-    if low > high:
+    partial = range(
+        max(-(-tokens // ids) for tokens, ids in counts),
+        1 + min((tokens - 1) // (ids - 1) if ids > 1 else tokens for tokens, ids in counts),
+    )
+    full_only = range(
+        max(tokens // (ids + 1) + 1 for tokens, ids in counts),
+        1 + min(tokens // ids for tokens, ids in counts),
+    )
+    for sizes in (partial, full_only):
+        usual = next((size for size in USUAL_SIZES if size in sizes), None)
+        if usual is not None:
+            return usual
+    if not partial and not full_only:
         raise head[0].error(
             "no block size explains the numbers of hash ids of the first rows; say trace_block_size"
         )
-    return next((size for size in USUAL_SIZES if low <= size <= high), low)
+    return (partial or full_only)[0]
