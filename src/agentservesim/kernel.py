@@ -20,13 +20,12 @@ Event = list[Any]
 class Kernel:
     """A clock with a heap of pending events. Time is an integer; its unit is the user's choice."""
 
-    __slots__ = ("_heap", "_next_id", "_pending", "now")
+    __slots__ = ("_heap", "_next_id", "now")
 
     def __init__(self) -> None:
         self.now = 0
         self._heap: list[Event] = []
         self._next_id = 0
-        self._pending = 0
 
     def at(self, time: int, action: Action, argument: Any = None, priority: int = 0) -> Event:
         """Run `action(argument)` at `time`; of equal times the lowest priority runs first.
@@ -37,7 +36,6 @@ class Kernel:
             raise ValueError(f"cannot schedule at {time}: the clock is at {self.now}")
         event: Event = [time, priority, self._next_id, action, argument]
         self._next_id += 1
-        self._pending += 1
         heappush(self._heap, event)
         return event
 
@@ -47,14 +45,12 @@ class Kernel:
 
     def cancel(self, event: Event) -> None:
         """Forget a pending event. Cancelling twice, or after it ran, has no effect."""
-        if event[3] is not None:
-            event[3] = None
-            self._pending -= 1
+        event[3] = None
 
     @property
     def pending(self) -> int:
         """Events that are still to run."""
-        return self._pending
+        return sum(event[3] is not None for event in self._heap)
 
     def peek(self) -> int | None:
         """The time of the next event, or None."""
@@ -71,7 +67,6 @@ class Kernel:
             action = event[3]
             if action is not None:
                 event[3] = None
-                self._pending -= 1
                 self.now = event[0]
                 action(event[4])
                 return True
@@ -90,6 +85,5 @@ class Kernel:
             action = event[3]
             if action is not None:
                 event[3] = None
-                self._pending -= 1
                 self.now = event[0]
                 action(event[4])

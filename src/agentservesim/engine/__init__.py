@@ -1,0 +1,1 @@
+"""One vLLM-like instance: scheduler, step and leap."""

@@ -45,12 +45,12 @@ class EngineConfig(BaseModel):
 
     @model_validator(mode="after")
     def _chunks_or_room(self) -> EngineConfig:
-        if self.max_model_len is not None and not self.enable_chunked_prefill:
-            if self.max_num_batched_tokens < self.max_model_len:
-                raise ValueError(
-                    "without chunked prefill max_num_batched_tokens "
-                    f"({self.max_num_batched_tokens}) must be at least max_model_len ({self.max_model_len})"
-                )
+        short = self.max_model_len is not None and self.max_num_batched_tokens < self.max_model_len
+        if short and not self.enable_chunked_prefill:
+            raise ValueError(
+                "without chunked prefill max_num_batched_tokens "
+                f"({self.max_num_batched_tokens}) must be at least max_model_len ({self.max_model_len})"
+            )
         return self
 
 

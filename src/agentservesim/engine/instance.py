@@ -37,11 +37,16 @@ class Leap:
     step starts at its tick. With asynchronous scheduling it starts one tick later, because the step
     before it is still to run: the one that is scheduled already takes `second` picoseconds.
     Step i takes `cost + (i - 1) * growth`.
+
+    Requests that end with the last step are not settled at the tick behind it when a step is always
+    scheduled ahead, only at the one after that. `coda` says that this first tick, which no event
+    stands for, is part of the leap too.
     """
 
-    __slots__ = ("cost", "growth", "second", "steps", "tick")
+    __slots__ = ("coda", "cost", "growth", "second", "steps", "tick")
 
-    def __init__(self, steps: int, tick: int, second: int, cost: int, growth: int) -> None:
+    def __init__(self, steps: int, tick: int, second: int, cost: int, growth: int, coda: bool) -> None:
+        self.coda = coda
         self.steps = steps
         self.tick = tick
         self.second = second
@@ -90,14 +95,14 @@ class Leap:
             n += 1
         return n
 
-    def drop(self, steps: int) -> None:
-        """Forget the first `steps` steps: they were taken."""
-        self.tick, self.second, self.cost, self.steps = (
-            self.tick_at(steps + 1),
-            self.duration_of(steps) if self.second else 0,
-            self.duration_of(steps + 1),
-            self.steps - steps,
-        )
+    def drop(self, steps: int, start: int, duration: int) -> None:
+        """Forget the first `steps` steps: they were taken, the last one with this start and duration."""
+        if self.second:
+            self.tick, self.second = start, duration
+        else:
+            self.tick = start + duration
+        self.cost = duration + self.growth
+        self.steps -= steps
 
 
 class Instance:
@@ -139,8 +144,8 @@ class Instance:
 
     def wake(self) -> None:
         """See to it that the next step is decided no later than the present one ends."""
+        self.catch_up()
         if self._plan is not None:
-            self.catch_up()
             self._kernel.cancel(self._tick)  # type: ignore[arg-type]
             self._tick = self._kernel.at(self._plan.tick, self._settle, None, SETTLE + self.index)
             self._plan = None
@@ -149,8 +154,11 @@ class Instance:
 
     def catch_up(self) -> None:
         """Take the steps of the leap in progress that are due, so that the state is that of now."""
-        if self._plan is not None:
-            self._commit(self._plan, self._plan.ticks_before(self._kernel.now))
+        plan = self._plan
+        if plan is not None:
+            self._commit(plan, plan.ticks_before(self._kernel.now))
+            if plan.coda and not plan.steps and plan.tick < self._kernel.now:
+                self._take_coda(plan)
 
     # ---- ticks --------------------------------------------------------------------------------
 
@@ -160,6 +168,8 @@ class Instance:
         self._tick = None
         if self._plan is not None:
             self._commit(self._plan, self._plan.steps)
+            if self._plan.coda:
+                self._take_coda(self._plan)
             self._plan = None
         self._end(self._flight.pop(0))
         if kernel.peek() == kernel.now:
@@ -169,8 +179,13 @@ class Instance:
 
     def _schedule(self, _: object) -> None:
         """Fill the pipeline, then sleep until the next tick."""
-        now, flight = self._kernel.now, self._flight
         self._tick = None
+        self._fill(self._kernel.now)
+        if self._flight:
+            self._sleep()
+
+    def _fill(self, now: int) -> None:
+        flight = self._flight
         while len(flight) < self._depth:
             step = self._decide(now)
             if step is None:
@@ -179,14 +194,13 @@ class Instance:
             flight.append(step)
             if step.duration_ps:
                 self.steps += 1
-            end = step.start_ps + step.duration_ps
-            for request in step.first:
-                request.first_token_ps = end
-                request.prefill_ps = end - request.arrival_ps - request.queue_ps
+            if step.first:
+                end = step.start_ps + step.duration_ps
+                for request in step.first:
+                    request.first_token_ps = end
+                    request.prefill_ps = end - request.arrival_ps - request.queue_ps
             if self._listener is not None:
                 self._record(step, self.scheduler.pool.free)
-        if flight:
-            self._sleep()
 
     def _decide(self, now: int) -> Step | None:
         return self.scheduler.schedule(now, not self._leaping)
@@ -202,12 +216,15 @@ class Instance:
         """Wake up when the oldest step ends, or behind the leap that can be planned."""
         flight = self._flight
         tick = flight[0].start_ps + flight[0].duration_ps
-        if self._leaping and len(flight) == self._depth and not any(step.ending for step in flight):
+        if self._leaping and len(flight) == self._depth and not (flight[0].ending or flight[-1].ending):
             ahead = self.scheduler.steps_ahead()
             if ahead > 1:
                 second = flight[1].duration_ps if self._depth == 2 else 0
-                self._plan = Leap(ahead, tick, second, *self.scheduler.cost_ahead())
-                tick = self._plan.tick_at(ahead + 1)
+                coda = second > 0 and self.scheduler.ends_after(ahead)
+                self._plan = plan = Leap(ahead, tick, second, *self.scheduler.cost_ahead(), coda)
+                tick = plan.tick_at(ahead + 1)
+                if coda:
+                    tick += plan.duration_of(ahead)
         self._tick = self._kernel.at(tick, self._settle, None, SETTLE + self.index)
 
     # ---- leaps --------------------------------------------------------------------------------
@@ -220,19 +237,24 @@ class Instance:
         self.leaps += 1
         if self._listener is not None:
             self._record_leap(plan, steps)
+        rows = self.scheduler.rows.count
         ending = self.scheduler.leap(steps)
-        rows = self.scheduler.rows.count + len(ending)
-        last = Step(decode_rows=rows, ending=ending, start_ps=plan.start_of(steps))
-        last.duration_ps = plan.duration_of(steps)
+        start, duration = plan.start_of(steps), plan.duration_of(steps)
+        last = Step(rows, start, duration, ending)
         if self._depth == 1:
             self._flight = [last]
         elif steps == 1:
             self._flight = [self._flight[1], last]
         else:
-            before = Step(decode_rows=rows, start_ps=plan.start_of(steps - 1))
-            before.duration_ps = plan.duration_of(steps - 1)
-            self._flight = [before, last]
-        plan.drop(steps)
+            before = duration - plan.growth
+            self._flight = [Step(rows, start - before, before), last]
+        plan.drop(steps, start, duration)
+
+    def _take_coda(self, plan: Leap) -> None:
+        """The tick behind the leap, at which nothing ends."""
+        self._plan = None
+        self._flight.pop(0)
+        self._fill(plan.tick)
 
     # ---- records ------------------------------------------------------------------------------
 
@@ -255,6 +277,5 @@ class Instance:
     def _record_leap(self, plan: Leap, steps: int) -> None:
         rows, free = self.scheduler.rows, self.scheduler.pool.free
         for i in range(1, steps + 1):
-            step = Step(decode_rows=rows.count, start_ps=plan.start_of(i))
-            step.duration_ps = plan.duration_of(i)
+            step = Step(rows.count, plan.start_of(i), plan.duration_of(i))
             self._record(step, free - rows.blocks_for(i))

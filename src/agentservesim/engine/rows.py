@@ -12,7 +12,6 @@ one addition. What a step needs to know of the rows is kept as sums:
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
 from heapq import heappop, heappush
 
 from agentservesim.engine.request import Request
@@ -21,7 +20,11 @@ NEVER = 1 << 62
 
 
 class DecodeRows:
-    """Requests that decode in lockstep. `clock` counts the steps they took."""
+    """Requests that decode in lockstep.
+
+    `clock` counts the steps they took, `version` the changes of which rows there are and in which
+    cells.
+    """
 
     __slots__ = (
         "_bases",
@@ -33,11 +36,13 @@ class DecodeRows:
         "clock",
         "count",
         "counts",
+        "version",
     )
 
     def __init__(self, knots: tuple[int, ...], block_size: int) -> None:
         self.clock = 0
         self.count = 0
+        self.version = 0
         self.counts = [0] * len(knots)
         self._knots = knots
         self._bases = [0] * len(knots)
@@ -46,10 +51,10 @@ class DecodeRows:
         self._ends: list[tuple[int, int, Request]] = []
         self._borders: list[tuple[int, int, Request]] = []
 
-    def contexts(self) -> list[int]:
-        """Sum of the rows' contexts per cell, for the step taken last."""
-        clock = self.clock
-        return [base + count * clock for base, count in zip(self._bases, self.counts, strict=True)]
+    def contexts(self, ahead: int = 0) -> list[int]:
+        """Sum of the rows' contexts per cell, for the step taken last or one further ahead."""
+        clock = self.clock + ahead
+        return [base + count * clock for base, count in zip(self._bases, self.counts)]  # noqa: B905
 
     def computed(self, request: Request) -> int:
         """Tokens of a row in the KV cache once its last scheduled step has run."""
@@ -60,6 +65,7 @@ class DecodeRows:
         base = request.base = request.computed - self.clock
         request.in_rows = True
         self.count += 1
+        self.version += 1
         self._phases[base % self._block_size] += 1
         # Its next step attends to one token more than is computed now.
         cell = request.cell = bisect_right(self._knots, request.computed + 1) - 1
@@ -75,17 +81,15 @@ class DecodeRows:
         request.computed = base + self.clock
         request.in_rows = False
         self.count -= 1
+        self.version += 1
         self._phases[base % self._block_size] -= 1
         self.counts[request.cell] -= 1
         self._bases[request.cell] -= base
 
     def advance(self, steps: int) -> None:
-        """Every row takes `steps` tokens. No row may end, or change its cell, before the last."""
-        self.clock += steps
-
-    def settle(self) -> None:
-        """Move rows that entered another cell with the step just taken."""
-        borders, clock = self._borders, self.clock
+        """Every row takes `steps` tokens. No row may end, or enter another cell, before the last."""
+        self.clock = clock = self.clock + steps
+        borders = self._borders
         while borders and borders[0][0] <= clock:
             at, _, request = heappop(borders)
             cell, base = request.cell + 1, request.base
@@ -95,18 +99,20 @@ class DecodeRows:
             self._bases[cell - 1] -= base
             self.counts[cell] += 1
             self._bases[cell] += base
+            self.version += 1
             request.cell = cell
             if cell + 1 < len(self._knots):
                 heappush(borders, (self._knots[cell + 1] - base, request.place, request))
 
-    def pop_ended(self) -> Iterator[Request]:
+    def pop_ended(self) -> list[Request]:
         """Rows whose last token was scheduled with the step just taken, in running order."""
-        ends, clock = self._ends, self.clock
+        ends, clock, ended = self._ends, self.clock, []
         while ends and ends[0][0] <= clock:
             at, _, request = heappop(ends)
             if request.in_rows and at == request.total - 1 - request.base:
                 self.remove(request)
-                yield request
+                ended.append(request)
+        return ended
 
     def next_end(self) -> int:
         """Clock after the step with which the next row ends."""
@@ -122,12 +128,23 @@ class DecodeRows:
         """Clock after the step with which the next row enters another cell (or earlier)."""
         return self._borders[0][0] if self._borders else NEVER
 
+    def next_blocks(self) -> int:
+        """Blocks that the rows take in the next step."""
+        return self._phases[-self.clock % self._block_size]
+
     def blocks_for(self, steps: int) -> int:
         """Blocks that the rows take in the next `steps` steps."""
-        size, phases = self._block_size, self._phases
+        size = self._block_size
         cycles, rest = divmod(steps, size)
-        start = -self.clock
-        return cycles * self.count + sum(phases[(start - i) % size] for i in range(rest))
+        blocks = cycles * self.count
+        if rest:
+            # Phases are met in descending order, from that of the rows that are at a border now.
+            first = -self.clock % size + 1
+            phases = self._phases
+            blocks += sum(phases[max(first - rest, 0) : first])
+            if rest > first:
+                blocks += sum(phases[first - rest :])
+        return blocks
 
     def steps_that_fit(self, free: int, most: int) -> int:
         """The largest number of steps, at most `most`, whose blocks are not more than `free`."""

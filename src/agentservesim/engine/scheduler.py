@@ -10,8 +10,7 @@ two equal, and both equal to vLLM.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 from operator import attrgetter
 
@@ -22,9 +21,9 @@ from agentservesim.engine.rows import DecodeRows
 from agentservesim.kv.pool import BlockPool, Hit
 
 running_order = attrgetter("place")
+Requests = Sequence[Request]
 
 
-@dataclass(slots=True, eq=False)
 class Step:
     """One scheduled step.
 
@@ -32,13 +31,18 @@ class Step:
     whose first token it yields, `ending` those whose last one, both in running order.
     """
 
-    chunks: list[tuple[int, int]] = field(default_factory=list)
-    prefills: list[Request] = field(default_factory=list)
-    decode_rows: int = 0
-    first: list[Request] = field(default_factory=list)
-    ending: list[Request] = field(default_factory=list)
-    start_ps: int = 0
-    duration_ps: int = 0
+    __slots__ = ("chunks", "decode_rows", "duration_ps", "ending", "first", "prefills", "start_ps")
+
+    def __init__(
+        self, decode_rows: int = 0, start_ps: int = 0, duration_ps: int = 0, ending: Requests = ()
+    ) -> None:
+        self.chunks: list[tuple[int, int]] = []
+        self.prefills: list[Request] = []
+        self.first: Requests = ()
+        self.ending = ending
+        self.decode_rows = decode_rows
+        self.start_ps = start_ps
+        self.duration_ps = duration_ps
 
     @property
     def prefill_tokens(self) -> int:
@@ -50,63 +54,63 @@ class Fcfs:
     """Waiting requests in order of arrival; preempted ones come back at the head."""
 
     def __init__(self) -> None:
-        self._queue: deque[Request] = deque()
+        self.queue: deque[Request] = deque()
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self.queue)
 
     def add(self, request: Request) -> None:
         """A new request joins at the end."""
-        self._queue.append(request)
+        self.queue.append(request)
 
     def put_back(self, request: Request) -> None:
         """A preempted request goes first."""
-        self._queue.appendleft(request)
+        self.queue.appendleft(request)
 
     def head(self) -> Request:
         """The request to admit next."""
-        return self._queue[0]
+        return self.queue[0]
 
     def pop(self) -> Request:
         """Take the head out."""
-        return self._queue.popleft()
+        return self.queue.popleft()
 
     def discard(self, request: Request) -> None:
         """Take any request out."""
-        self._queue.remove(request)
+        self.queue.remove(request)
 
     def victim(self, running: list[Request]) -> Request:
         """The running request to preempt: the one admitted last."""
         return running[-1]
 
 
-class ByPriority(Fcfs):
+class ByPriority:
     """Waiting requests by (priority, arrival, id), preempted ones among them."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[tuple[int, int, str], Request]] = []
+        self.queue: list[tuple[tuple[int, int, str], Request]] = []
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self.queue)
 
     def add(self, request: Request) -> None:
         """A request takes its place by priority."""
-        heappush(self._heap, (request.sorts_as, request))
+        heappush(self.queue, (request.sorts_as, request))
 
     put_back = add
 
     def head(self) -> Request:
         """The request to admit next."""
-        return self._heap[0][1]
+        return self.queue[0][1]
 
     def pop(self) -> Request:
         """Take the head out."""
-        return heappop(self._heap)[1]
+        return heappop(self.queue)[1]
 
     def discard(self, request: Request) -> None:
         """Take any request out."""
-        self._heap = [entry for entry in self._heap if entry[1] is not request]
-        heapify(self._heap)
+        self.queue = [entry for entry in self.queue if entry[1] is not request]
+        heapify(self.queue)
 
     def victim(self, running: list[Request]) -> Request:
         """The running request of the worst priority; of those the one that arrived last."""
@@ -129,7 +133,7 @@ class Scheduler:
             caching=config.enable_prefix_caching,
             blanks_first=rules.blanks_first,
         )
-        self.waiting = ByPriority() if config.scheduling_policy == "priority" else Fcfs()
+        self.waiting: Fcfs | ByPriority = ByPriority() if config.scheduling_policy == "priority" else Fcfs()
         self.running: list[Request] = []
         self.rows = DecodeRows(step_time.knots, config.block_size)
         self.preemptions = 0
@@ -142,6 +146,8 @@ class Scheduler:
         # A generated token's block is hashed when the token is known: with asynchronous scheduling
         # that is one step later, unless the request was left out of the step before.
         self._lag = 1 if config.async_scheduling else 0
+        self._budget = config.max_num_batched_tokens
+        self._priced = (-1, 0)
         self._prefills: list[Request] = []
         self._left_out: set[Request] = set()
         self._last_place = 0
@@ -154,26 +160,28 @@ class Scheduler:
 
         A step that only preempts has no rows and takes no time.
         """
+        budget = self._budget
+        if not (one_by_one or self._prefills or self.waiting.queue) and self._rows_are_safe(budget):
+            return self._decode() if self.rows.count else None
         step = Step()
-        budget = self.config.max_num_batched_tokens
+        self._priced = (-1, 0)
         cap = self.config.long_prefill_token_threshold
-        if len(self.running) + len(self.waiting) <= 1:
+        if cap and len(self.running) + len(self.waiting) <= 1:
             cap = 0
         joining: list[Request] = []
         rows = self.rows
+        preempted = False
         if one_by_one or not self._rows_are_safe(budget):
             budget, preempted = self._run_each(step, now, budget, cap, joining)
         else:
-            self.pool.take(rows.blocks_for(1))
-            budget -= rows.count
-            preempted = False
             if rows.count:
+                self.pool.take(rows.next_blocks())
+                budget -= rows.count
                 rows.advance(1)
-                rows.settle()
             for request in self._prefills:
                 budget = self._prefill(step, request, budget, cap, joining)
         step.decode_rows = rows.count
-        if self.waiting and not preempted:
+        if self.waiting.queue and not preempted:
             self._admit(step, now, budget, cap, joining)
         if not step.chunks and not step.decode_rows and not preempted:
             return None
@@ -183,7 +191,26 @@ class Scheduler:
             sampled = step.decode_rows + len(joining)
             batch = Batch(step.chunks, rows.count, rows.counts, rows.contexts(), sampled)
             step.duration_ps = self._step_time.step_ps(batch)
-        self._settle(step, joining)
+        step.ending = self._ended()
+        if joining or self._left_out:
+            self._join(step, joining)
+        return step
+
+    def _decode(self) -> Step:
+        """A step of nothing but decode rows, blocks being at hand."""
+        rows = self.rows
+        blocks = rows.next_blocks()
+        if blocks:
+            self.pool.take(blocks)
+        rows.advance(1)
+        step = Step(rows.count)
+        if self.on_step is not None:
+            self.on_step(step)
+        batch = Batch((), rows.count, rows.counts, rows.contexts(), rows.count)
+        step.duration_ps = self._step_time.step_ps(batch)
+        self._priced = rows.version, step.duration_ps
+        if rows.next_end() <= rows.clock:
+            step.ending = self._ended()
         return step
 
     def _rows_are_safe(self, budget: int) -> bool:
@@ -191,7 +218,7 @@ class Scheduler:
         rows = self.rows
         if rows.count > budget or self.pool.contended or self._left_out:
             return False
-        blocks = rows.blocks_for(1)
+        blocks = rows.next_blocks()
         if self._prefills:
             # Whoever stands behind a prefill may find the budget or the pool used up by it.
             if self._prefills[0].place < self._last_row_place:
@@ -226,40 +253,40 @@ class Scheduler:
         if computed == request.known:
             joining.append(request)
 
-    def _settle(self, step: Step, joining: list[Request]) -> None:
-        """After pricing: rows that took their last token leave, finished prefills become rows."""
-        step.ending.extend(self._ended())
-        if self.rows.count == 0:
-            self._last_row_place = 0
-        for request in self.running if self._left_out else ():
-            if request in self._left_out:
-                self.pool.store(request.holding, request.computed // self.config.block_size)
-                self._become_row(request)
+    def _join(self, step: Step, joining: list[Request]) -> None:
+        """After pricing: rows that were left out come back, finished prefills become rows."""
+        if self._left_out:
+            for request in self.running:
+                if request in self._left_out:
+                    self.pool.store(request.holding, request.computed // self.config.block_size)
+                    self._become_row(request)
+        if not joining:
+            return
+        step.first = [request for request in joining if request.known == request.prompt_tokens]
+        ending = [request for request in joining if request.computed == request.total - 1]
+        if ending:
+            step.ending = sorted([*step.ending, *ending], key=running_order)
         for request in joining:
-            if request.known == request.prompt_tokens:
-                step.first.append(request)
-            if request.computed == request.total - 1:
-                step.ending.append(request)
-            else:
+            if request.computed < request.total - 1:
                 self._become_row(request)
-        if joining:
+        if self._prefills:
             self._prefills = [r for r in self._prefills if r.computed < r.known]
-            step.ending.sort(key=running_order)
 
     def _become_row(self, request: Request) -> None:
         self.rows.add(request)
-        self.pool.begin_writing(request.holding, request.computed)
-        if request.holding.catch_up is None:
-            request.holding.catch_up = lambda: self._catch_up(request)
+        self.pool.begin_writing(request.holding, request.computed, lambda: self._catch_up(request))
         if request.place > self._last_row_place:
             self._last_row_place = request.place
 
-    def _ended(self) -> list[Request]:
+    def _ended(self) -> Requests:
         """Rows that took their last token with the step just scheduled, as they stand then."""
-        ended = []
-        for request in self.rows.pop_ended():
+        if self.rows.next_end() > self.rows.clock:
+            return ()
+        ended = self.rows.pop_ended()
+        for request in ended:
             self._leave_rows(request)
-            ended.append(request)
+        if self.rows.count == 0:
+            self._last_row_place = 0
         return ended
 
     def _leave_rows(self, request: Request) -> None:
@@ -338,7 +365,6 @@ class Scheduler:
                 self._leave_rows(request)
         if rows.count:
             rows.advance(1)
-            rows.settle()
         for request, new in granted.items():
             if not request.in_rows:
                 step.chunks.append((new, request.computed))
@@ -373,7 +399,7 @@ class Scheduler:
     def _admit(self, step: Step, now: int, budget: int, cap: int, joining: list[Request]) -> None:
         """Admit waiting requests in order until one does not fit."""
         waiting, running = self.waiting, self.running
-        while waiting and budget > 0 and len(running) < self.config.max_num_seqs:
+        while waiting.queue and budget > 0 and len(running) < self.config.max_num_seqs:
             request = waiting.head()
             hit = self.pool.lookup(request.path, (request.known - 1) // self.config.block_size)
             new = self._admissible(request, hit, budget, cap)
@@ -425,9 +451,9 @@ class Scheduler:
         Blocks only get fewer meanwhile, so it is enough that the head cannot be admitted now and
         that nobody is writing the content it would hit next.
         """
-        if not self.waiting or len(self.running) >= self.config.max_num_seqs:
+        if not self.waiting.queue or len(self.running) >= self.config.max_num_seqs:
             return True
-        budget = self.config.max_num_batched_tokens - self.rows.count
+        budget = self._budget - self.rows.count
         if budget == 0:
             return True
         request = self.waiting.head()
@@ -444,24 +470,32 @@ class Scheduler:
         rows = self.rows
         if not rows.count or self._prefills or self._left_out or self.pool.contended:
             return 0
-        if rows.count > self.config.max_num_batched_tokens:
+        if rows.count > self._budget:
             return 0
         most = min(rows.next_end(), rows.next_border() - 1) - rows.clock
         steps = rows.steps_that_fit(self.pool.free, most) if most > 0 else 0
-        return steps if steps > 0 and self._head_is_stuck() else 0
+        return steps if steps and self._head_is_stuck() else 0
+
+    def ends_after(self, steps: int) -> bool:
+        """Whether a request ends with the last of so many decode steps."""
+        return self.rows.next_end() == self.rows.clock + steps
 
     def cost_ahead(self) -> tuple[int, int]:
         """Duration of the first of the `steps_ahead`, and its growth from each to the next."""
         rows = self.rows
-        contexts = [c + n for c, n in zip(rows.contexts(), rows.counts, strict=True)]
-        batch = Batch((), rows.count, rows.counts, contexts, rows.count)
-        return self._step_time.step_ps(batch), self._step_time.growth_ps(batch)
+        batch = Batch((), rows.count, rows.counts, rows.contexts(ahead=1), rows.count)
+        growth = self._step_time.growth_ps(batch)
+        version, duration = self._priced
+        if version == rows.version:
+            return duration + growth, growth
+        return self._step_time.step_ps(batch), growth
 
-    def leap(self, steps: int) -> list[Request]:
+    def leap(self, steps: int) -> Requests:
         """Take some of the `steps_ahead`; returns the requests that end with the last one taken."""
         rows = self.rows
         self.pool.take(rows.blocks_for(steps))
         rows.advance(steps)
+        self._priced = (-1, 0)
         return self._ended()
 
     # ---- ends ---------------------------------------------------------------------------------

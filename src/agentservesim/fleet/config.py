@@ -29,7 +29,7 @@ class ToolsConfig(BaseModel):
 
     durations: Literal["recorded", "drawn"] = Field(
         "recorded",
-        description="recorded: as the trace has them, drawn where it has none; drawn: from by_tool and default.",
+        description="recorded: as in the trace, drawn where it has none; drawn: from by_tool and default.",
     )
     default: Distribution = Field(
         default=Distribution(), description="Durations of tools that by_tool does not name."

@@ -1,0 +1,1 @@
+"""Where KV is: the block pool as extents, and its prefix index."""

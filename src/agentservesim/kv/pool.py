@@ -21,8 +21,9 @@ extents can be split and joined without telling their holders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from agentservesim.model import Path, Segment
 
@@ -57,19 +58,25 @@ class Lane:
     def find(self, block: int) -> int:
         """Index of the extent that holds `block`, or of the first one behind it."""
         extents = self.extents
-        for i in range(len(extents) - 1, -1, -1):
-            if extents[i].end <= block:
-                return i + 1
-        return 0
+        index = len(extents)
+        while index and extents[index - 1].end > block:
+            index -= 1
+        return index
 
-    def covered_to(self, block: int) -> int:
-        """End of the unbroken run of blocks that starts at `block`; `block` itself if absent."""
-        extents = self.extents
-        for i in range(self.find(block), len(extents)):
-            if extents[i].first > block:
+    def run(self, block: int, limit: int) -> tuple[int, int]:
+        """The unbroken run of blocks from `block` on: its end (at most `limit`), and how many of it
+        are unreferenced."""
+        free = 0
+        for extent in self.extents:
+            if extent.end <= block:
+                continue
+            if extent.first > block or block >= limit:
                 break
-            block = extents[i].end
-        return block
+            end = extent.end if extent.end < limit else limit
+            if extent.refs == 0:
+                free += end - block
+            block = end
+        return block, free
 
     def age(self, block: int) -> int:
         """When the block was hashed, as a rank among the lanes of its segment."""
@@ -116,14 +123,13 @@ class Holding:
     writes: list[SegmentBlocks] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """The longest cached prefix of a path: `ranges`, `blocks` in all, of which `free` are unreferenced.
 
     `dead_end` is the segment in which the walk stopped short of its limit, if it did.
     """
 
-    ranges: tuple[Range, ...]
+    ranges: Sequence[Range]
     blocks: int
     free: int
     dead_end: Segment | None
@@ -182,43 +188,39 @@ class BlockPool:
                 for writer in home.writers:
                     if writer.catch_up is not None:
                         writer.catch_up()
-                for lane, first, stop in self._oldest(home, at, limit):
-                    ranges.append((lane, first, stop))
-                    free += self._free_between(lane, first, stop)
-                    at = stop
+                if len(home.lanes) == 1:
+                    stop, unused = home.lanes[0].run(at, limit)
+                    if stop > at:
+                        ranges.append((home.lanes[0], at, stop))
+                else:
+                    stop, unused = self._oldest(home, at, limit, ranges)
+                free += unused
+                at = stop
             if at < limit:
-                return Hit(tuple(ranges), at, free, segment)
-        return Hit(tuple(ranges), at, free, None)
+                return Hit(ranges, at, free, segment)
+        return Hit(ranges, at, free, None)
 
-    def _oldest(self, home: SegmentBlocks, at: int, limit: int) -> Iterator[Range]:
-        """Ranges of the oldest copies of blocks [at, limit), up to the first that is absent."""
-        lanes = home.lanes
-        if len(lanes) == 1:
-            stop = min(lanes[0].covered_to(at), limit)
-            if stop > at:
-                yield lanes[0], at, stop
-            return
-        lane, first = None, at
+    def _oldest(self, home: SegmentBlocks, at: int, limit: int, ranges: list[Range]) -> tuple[int, int]:
+        """Append ranges of the oldest copies of blocks [at, limit), up to the first that is absent.
+
+        Returns the end of the run and how many of its blocks are unreferenced.
+        """
+        lanes, free = home.lanes, 0
         while at < limit:
-            having = [x for x in lanes if x.covered_to(at) > at]
+            having = [lane for lane in lanes if lane.run(at, at + 1)[0] > at]
             if not having:
                 break
-            best = min(having, key=lambda x: x.age(at))
-            if best is not lane:
-                if lane is not None:
-                    yield lane, first, at
-                lane, first = best, at
-            at = min((b for x in lanes for b in x.borders() if b > at), default=limit)
-            at = min(at, limit)
-        if lane is not None and at > first:
-            yield lane, first, at
-
-    def _free_between(self, lane: Lane, first: int, end: int) -> int:
-        free = 0
-        for extent in lane.extents:
-            if extent.refs == 0 and extent.first < end and extent.end > first:
-                free += min(extent.end, end) - max(extent.first, first)
-        return free
+            oldest = min(having, key=lambda lane: lane.age(at))
+            # Up to the next border no lane's coverage or age changes.
+            stop = min((b for lane in lanes for b in lane.borders() if b > at), default=limit)
+            stop = min(stop, limit)
+            free += oldest.run(at, stop)[1]
+            if ranges and ranges[-1][0] is oldest and ranges[-1][2] == at:
+                ranges[-1] = (oldest, ranges[-1][1], stop)
+            else:
+                ranges.append((oldest, at, stop))
+            at = stop
+        return at, free
 
     # ---- taking and giving back ---------------------------------------------------------------
 
@@ -245,7 +247,8 @@ class BlockPool:
         tail = self._tail
         while count:
             extent = self._head.behind
-            assert extent is not None and extent is not tail
+            assert extent is not None
+            assert extent is not tail
             taken = min(count, extent.end - extent.first)
             extent.end -= taken
             count -= taken
@@ -313,7 +316,8 @@ class BlockPool:
 
     def release(self, holding: Holding) -> None:
         """Give back every block of the holding, tail first, and empty it."""
-        self.end_writing(holding)
+        if holding.writes:
+            self.end_writing(holding)
         blanks = holding.blocks - holding.hashed
         self.free += blanks
         if self.blanks_first or not self.caching:
@@ -327,12 +331,13 @@ class BlockPool:
 
     # ---- writers ------------------------------------------------------------------------------
 
-    def begin_writing(self, holding: Holding, from_token: int) -> None:
+    def begin_writing(self, holding: Holding, from_token: int, catch_up: Callable[[], None]) -> None:
         """The holding will hash blocks behind the pool's back, from token `from_token` on.
 
-        Until `end_writing` its `catch_up` is called before its segments are looked at. Two writers
-        of one segment are counted in `contended`: their order matters.
+        Until `end_writing`, `catch_up` is called before its segments are looked at. Two writers of
+        one segment are counted in `contended`: their order matters.
         """
+        holding.catch_up = catch_up
         if not self.caching:
             return
         for segment, end in holding.path:
@@ -347,6 +352,7 @@ class BlockPool:
 
     def end_writing(self, holding: Holding) -> None:
         """The holding is up to date and stays so."""
+        holding.catch_up = None
         for home in holding.writes:
             home.writers.remove(holding)
             if len(home.writers) == 1:
@@ -375,8 +381,8 @@ class BlockPool:
 
     def _bounds(self, lane: Lane, first: int, end: int) -> tuple[int, int]:
         """Indices [low, high) of the extents that are exactly the blocks [first, end), splitting."""
-        low = lane.find(first)
         extents = lane.extents
+        low = lane.find(first)
         if extents[low].first < first:
             self._split(lane, low, first)
             low += 1
@@ -388,17 +394,25 @@ class BlockPool:
         return low, high + 1
 
     def _reference(self, lane: Lane, first: int, end: int) -> None:
+        extents = lane.extents
+        if len(extents) == 1 and extents[0].refs and extents[0].first == first and extents[0].end == end:
+            extents[0].refs += 1
+            return
         low, high = self._bounds(lane, first, end)
         for extent in lane.extents[low:high]:
             if extent.refs == 0:
                 self._unlink(extent)
                 self.free -= extent.end - extent.first
             extent.refs += 1
-        self._join(lane, low, high)
+        if len(extents) > 1:
+            self._join(lane, low, high)
 
     def _dereference(self, lane: Lane, first: int, end: int) -> None:
-        low, high = self._bounds(lane, first, end)
         extents = lane.extents
+        if len(extents) == 1 and extents[0].refs > 1 and extents[0].first == first and extents[0].end == end:
+            extents[0].refs -= 1
+            return
+        low, high = self._bounds(lane, first, end)
         for index in range(high - 1, low - 1, -1):
             extent = extents[index]
             extent.refs -= 1
@@ -411,7 +425,8 @@ class BlockPool:
                     del extents[index]
                 else:
                     self._append(extent)
-        self._join(lane, low, min(high, len(extents)))
+        if len(extents) > 1:
+            self._join(lane, low, min(high, len(extents)))
 
     def _join(self, lane: Lane, low: int, high: int) -> None:
         """Join neighbours in [low - 1, high] that are referenced alike."""
@@ -431,7 +446,8 @@ class BlockPool:
 
     def _unlink(self, extent: Extent) -> None:
         before, behind = extent.before, extent.behind
-        assert before is not None and behind is not None
+        assert before is not None
+        assert behind is not None
         before.behind, behind.before = behind, before
         extent.before = extent.behind = None
 
@@ -484,12 +500,15 @@ class BlockPool:
         used = sum(h.blocks - h.hashed for h in holdings)
         queued = {id(x) for x in self._queue()}
         for segment, home in self._segments.items():
-            assert home.segment is segment and (home.lanes or home.writers)
+            assert home.segment is segment
+            assert home.lanes or home.writers
             for lane in home.lanes:
-                assert lane.extents and lane.home is home
+                assert lane.extents
+                assert lane.home is home
                 at = -1
                 for extent in lane.extents:
-                    assert extent.lane is lane and at <= extent.first < extent.end
+                    assert extent.lane is lane
+                    assert at <= extent.first < extent.end
                     at = extent.end
                     assert extent.refs == refs.get(id(extent), 0)
                     assert (extent.refs == 0) == (id(extent) in queued)

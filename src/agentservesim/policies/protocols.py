@@ -8,12 +8,10 @@ are to come is in no view.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
-@dataclass(frozen=True, slots=True)
-class TurnView:
+class TurnView(NamedTuple):
     """A turn that is about to be sent. `home` is the instance of its session's last turn, or of the
     program's where the session is new, or None."""
 

@@ -178,7 +178,7 @@ class TracedInstance(Instance):
         """All step records. Raises InputError if requests are left that can never run."""
         kernel = self._kernel
         while True:
-            if not kernel.pending:
+            if kernel.peek() is None:
                 if not self._by_step:
                     break
                 self.steps = max(self.steps, self._by_step[0][0])
@@ -243,7 +243,7 @@ class TracedInstance(Instance):
     def _decide(self, now: int) -> Step | None:
         self._release(now)
         scheduler = self.scheduler
-        draft = self._draft = dict(admitted=[], preempted=[], sched=[], q=0, h=0, pq=0, ph=0)
+        draft = self._draft = {"admitted": [], "preempted": [], "sched": [], "q": 0, "h": 0, "pq": 0, "ph": 0}
         step = scheduler.schedule(now, not self._at_once)
         if step is None:
             if self._flight:
@@ -251,7 +251,13 @@ class TracedInstance(Instance):
             else:
                 self._close_hole()
             return None
-        record: Record = dict(ev="step", step=self._number, t0=to_s(now), t1=to_s(now), arrived=self._arrived)
+        record: Record = {
+            "ev": "step",
+            "step": self._number,
+            "t0": to_s(now),
+            "t1": to_s(now),
+            "arrived": self._arrived,
+        }
         record.update(draft)
         record.update(
             running=len(scheduler.running), waiting=len(scheduler.waiting), free_sched=scheduler.pool.free
@@ -338,13 +344,13 @@ def recorded_run(path: str) -> tuple[Record, list[Record], list[float]]:
             for name in line["arrived"]:
                 request = requests[name]
                 specs.append(
-                    dict(
-                        request_id=name,
-                        arrival_step=len(times),
-                        prompt_token_ids=request["prompt"],
-                        max_tokens=request["max_tokens"],
-                        priority=request.get("priority", 0),
-                    )
+                    {
+                        "request_id": name,
+                        "arrival_step": len(times),
+                        "prompt_token_ids": request["prompt"],
+                        "max_tokens": request["max_tokens"],
+                        "priority": request.get("priority", 0),
+                    }
                 )
             times.append(line["t2"] - line["t0"])
     for spec in specs:
