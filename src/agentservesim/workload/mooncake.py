@@ -22,7 +22,7 @@ from agentservesim.workload.content import ContentTree
 from agentservesim.workload.drafts import Draft, Link
 from agentservesim.workload.hashes import HashIndex
 from agentservesim.workload.options import ReadOptions
-from agentservesim.workload.rows import Row
+from agentservesim.workload.rows import MOST_TOKENS, Row
 
 FIELDS = frozenset(
     {"request_id", "session_id", "timestamp", "delay", "input_length", "output_length", "hash_ids"}
@@ -141,7 +141,7 @@ def _block_size(head: list[Row]) -> int | None:
         return None
     partial = range(
         max(-(-tokens // ids) for tokens, ids in counts),
-        1 + min((tokens - 1) // (ids - 1) if ids > 1 else tokens for tokens, ids in counts),
+        1 + min((tokens - 1) // (ids - 1) if ids > 1 else MOST_TOKENS for tokens, ids in counts),
     )
     full_only = range(
         max(tokens // (ids + 1) + 1 for tokens, ids in counts),
