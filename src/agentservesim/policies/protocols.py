@@ -17,7 +17,7 @@ class TurnView(NamedTuple):
 
     program_id: str
     session_id: str
-    index: int
+    turn_index: int
     prompt_tokens: int
     priority: int
     home: int | None
