@@ -38,7 +38,10 @@ class CostConfig(BaseModel):
         "auto", description="Type of the KV cache; auto is that of the weights."
     )
     gpu_memory_utilization: float = Field(
-        0.9, gt=0.0, le=1.0, description="Share of the accelerator's memory the engine may use."
+        0.92,
+        gt=0.0,
+        le=1.0,
+        description="Share of the accelerator's memory the engine may use (0.9 in older vLLM).",
     )
     num_gpu_blocks: int | None = Field(
         None, ge=2, description="KV blocks of an instance; None computes them as vLLM does."
