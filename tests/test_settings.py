@@ -139,6 +139,19 @@ def test_an_override_is_named_in_its_fault() -> None:
     assert str(error.value) == "--set engines.1.max_num_seqs: must be at least 1, got -2"
 
 
+@pytest.mark.parametrize("value", [2**63, str(2**63), 10.0**30, "1e400"])
+def test_numbers_that_no_result_can_hold(value: object) -> None:
+    class Free(BaseModel):
+        whole: int = 0
+        real: float = 0.0
+
+    settings = Settings({"real" if value == "1e400" else "whole": value}, source="s.toml")
+    with pytest.raises(
+        InputError, match=r"s.toml: (whole|real): must be (less than 2\^63|a finite number), got"
+    ):
+        validate(Free, settings)
+
+
 def test_overrides_that_lead_nowhere() -> None:
     settings = Settings({"name": "x", "engines": [{}]})
     with pytest.raises(InputError, match=r"--x: no '3': 'engines' has 1 entries, numbered from 0"):

@@ -395,4 +395,4 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail("this is a bug; please report it with the lines above", BUG)
     if code == INTERRUPTED:
         _fail("interrupted; nothing was written", INTERRUPTED)
-    sys.exit(code)
+    sys.exit(code or 0)

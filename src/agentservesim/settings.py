@@ -117,17 +117,17 @@ def parse_override(text: str) -> tuple[Location, Any]:
 
 def validate(model: type[Model], settings: Settings) -> Model:
     """Build the model from the settings. Raises InputError with the first fault."""
-    for location, number in _numbers(settings.values, ()):
-        if not math.isfinite(number):
-            raise InputError(_line(settings, location, f"must be a finite number, got {number}"))
+    _check_numbers(settings, settings.values)
     try:
-        return model.model_validate(settings.values)
+        built = model.model_validate(settings.values)
     except ValidationError as error:
         faults = error.errors(include_url=False)
         faults = [f for f in faults if f["type"] != "too_short"] or faults
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         location = _real_location(settings.values, faults[0]["loc"])
         raise InputError(_line(settings, location, _fault(model, faults[0], location)) + more) from None
+    _check_numbers(settings, built.model_dump())
+    return built
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -165,6 +165,8 @@ def _fault(model: type[BaseModel], error: ErrorDetails, location: Location) -> s
             return str(context["error"])
         case "int_parsing" | "int_type" | "int_from_float":
             return f"must be a whole number, got {_shown(given)}"
+        case "int_parsing_size":
+            return f"must be less than 2^63, got {_shown(given)}"
         case "float_parsing" | "float_type":
             return f"must be a number, got {_shown(given)}"
         case "bool_parsing" | "bool_type":
@@ -210,13 +212,22 @@ def _members(annotation: Any) -> Iterator[type]:
         yield annotation
 
 
-def _numbers(values: Any, location: Location) -> Iterator[tuple[Location, float]]:
-    if isinstance(values, float):
+def _check_numbers(settings: Settings, values: object) -> None:
+    """Refuse what no result file can hold: infinite numbers, and whole numbers beyond 64 bits."""
+    for location, number in _numbers(values, ()):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise InputError(_line(settings, location, f"must be a finite number, got {number}"))
+        if isinstance(number, int) and abs(number) >= 1 << 63:
+            raise InputError(_line(settings, location, f"must be less than 2^63, got {number}"))
+
+
+def _numbers(values: Any, location: Location) -> Iterator[tuple[Location, int | float]]:
+    if isinstance(values, (int, float)):
         yield location, values
     elif isinstance(values, dict):
         for key, value in values.items():
             yield from _numbers(value, (*location, key))
-    elif isinstance(values, list):
+    elif isinstance(values, (list, tuple)):
         for index, value in enumerate(values):
             yield from _numbers(value, (*location, index))
 
