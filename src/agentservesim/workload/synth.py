@@ -86,7 +86,8 @@ class _Sketch:
         draft = self._draft("", "user" if opens else "tool")
         if last is None:
             draft.shared, draft.group = profile.shared_prefix, self.profile_name
-            draft.prompt = _whole(profile.first_prompt, rng, profile.shared_prefix + 1)
+            longest = int(profile.compact_at.draw(rng))
+            draft.prompt = min(longest, _whole(profile.first_prompt, rng, profile.shared_prefix + 1))
         else:
             delay = min(profile.most_gap_s, profile.user_gap_s.draw(rng)) if opens else 0.0
             self._follow(draft, last, profile.user_append if opens else profile.tool_append, _us(delay))
