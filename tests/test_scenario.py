@@ -60,6 +60,15 @@ def test_the_python_interface(trace: Path) -> None:
     assert "12 programs, 48 turns" in repr(result)
 
 
+def test_the_package_offers_what_a_script_needs() -> None:
+    import agentservesim
+
+    for name in agentservesim.__all__:
+        assert getattr(agentservesim, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        agentservesim.nothing
+
+
 def test_parts_of_a_turn_sum_to_its_latency(trace: Path) -> None:
     turns = simulate(scenario(trace)).turns
     parts = turns["queue_s"] + turns["prefill_s"] + turns["decode_s"] + turns["transfer_s"]

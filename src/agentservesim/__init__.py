@@ -1,0 +1,36 @@
+"""A step-exact simulator of multi-turn LLM agent serving.
+
+    from agentservesim import InstanceConfig, Scenario, simulate
+    result = simulate(Scenario(instances=(InstanceConfig(count=4, gpu="h100-sxm"),)))
+    result.turns["ttft_s"].mean()
+
+The names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentservesim.fleet.config import ToolsConfig
+    from agentservesim.model import InputError
+    from agentservesim.results import Result
+    from agentservesim.scenario import InstanceConfig, Scenario, load_scenario, simulate
+    from agentservesim.workload.config import WorkloadConfig
+
+__all__ = [
+    "InputError",
+    "InstanceConfig",
+    "Result",
+    "Scenario",
+    "ToolsConfig",
+    "WorkloadConfig",
+    "load_scenario",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'agentservesim' has no attribute '{name}'")
+    from agentservesim import results, scenario
+
+    return getattr(results if name == "Result" else scenario, name)

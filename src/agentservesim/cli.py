@@ -164,7 +164,13 @@ def metrics(as_json: Json = False) -> None:
 
 
 def validate(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of recorded vLLM runs.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Folders of recorded runs: meta.json and requests.jsonl."),
+    ],
+    tables: Annotated[
+        Path | None, typer.Option("--tables", help="Operator tables, of one accelerator or of several.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare with recorded runs of vLLM.
@@ -173,8 +179,11 @@ def validate(
     """
     from agentservesim.validation import print_validation, validate_run
 
-    reports = [validate_run(folder) for folder in runs]
-    print_validation(reports)
+    reports = [validate_run(folder, tables) for folder in runs]
+    if as_json:
+        _print_json([report.as_dict() for report in reports])
+        return
+    print_validation(reports, sys.stdout)
 
 
 def trace_stats(

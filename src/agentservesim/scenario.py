@@ -1,9 +1,4 @@
-"""A scenario is everything that decides a run; `simulate` runs it.
-
-from agentservesim.scenario import InstanceConfig, Scenario, simulate
-result = simulate(Scenario(instances=(InstanceConfig(count=4, gpu="h100-sxm"),)))
-result.turns["ttft_s"].mean()
-"""
+"""A scenario is everything that decides a run; `simulate` runs it."""
 
 from __future__ import annotations
 
