@@ -52,7 +52,7 @@ def stable(text: str) -> str:
     return re.sub(r"in [\d.]+ s of real time \([\d,]+ times faster\)", "in no time", text)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_sessions_print_what_they_show(page: Path) -> None:
     for session in SESSION.findall(page.read_text()):
         assert stable(played(session)) == stable(session)

@@ -66,7 +66,7 @@ def test_the_package_offers_what_a_script_needs() -> None:
     for name in agentservesim.__all__:
         assert getattr(agentservesim, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        agentservesim.nothing
+        _ = agentservesim.nothing
 
 
 def test_parts_of_a_turn_sum_to_its_latency(trace: Path) -> None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -56,6 +55,7 @@ def run(
 
     Prints a table; --out writes a folder with the metrics and a row for every program and turn.
     """
+    from agentservesim.report.progress import counting, reading
     from agentservesim.results import check_target
     from agentservesim.scenario import prepare
 
@@ -64,8 +64,9 @@ def run(
     settings = _settings(source, num_instances, overrides, flags)
     if steps:
         settings.put(("record_steps",), True, "--steps")
-    plan = prepare(_scenario(settings))
-    with _progress(plan.workload.num_turns, quiet) as progress:
+    with reading(source, quiet):
+        plan = prepare(_scenario(settings))
+    with counting(plan.workload.num_turns, quiet) as progress:
         result = plan.run(progress)
     if out is not None:
         result.save(out)
@@ -268,21 +269,6 @@ def _settings(
         location, value = parse_override(override)
         settings.put(location, value, f"--set {override}")
     return settings
-
-
-@contextmanager
-def _progress(turns: int, quiet: bool) -> Iterator[Callable[[int], None] | None]:
-    """A progress bar on stderr, if a person is watching."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = ("simulating", BarColumn(), MofNCompleteColumn(), "turns", TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=turns)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def _print_rows(rows: dict[str, str], indent: str = "") -> None:

@@ -72,7 +72,8 @@ METRICS: tuple[Metric, ...] = (
         "s",
         "turn",
         "queue_s",
-        "Waiting to be scheduled: before the first admission and after every preemption.",
+        "Waiting to be scheduled: before the first admission (the front end's way in included) and after "
+        "every preemption.",
     ),
     Metric("counts.programs", "", "run", "COUNT(*)", "Programs that ran to their end."),
     Metric("counts.turns", "", "run", "SUM(turns)", "Turns (LLM calls) that were served."),
