@@ -19,7 +19,7 @@ from agentservesim.model import (
 from agentservesim.workload.content import ContentTree, Placed
 from agentservesim.workload.drafts import Draft, Link
 from agentservesim.workload.prefixes import Origin, PrefixRules
-from agentservesim.workload.rows import did_you_mean
+from agentservesim.workload.rows import did_you_mean, fault
 
 CLOCK_PS = 86_400 * PS_PER_S
 """A trace whose first program arrives later than this gives times of day: its clock is set to 0 there."""
@@ -61,7 +61,7 @@ def _by_id(drafts: list[Draft], file: str) -> dict[str, Draft]:
     for draft in drafts:
         first = known.setdefault(draft.id, draft)
         if first is not draft:
-            raise InputError(f"{file}:{draft.line}: id '{draft.id}' is already used in line {first.line}")
+            raise fault(file, draft.line, f"id '{draft.id}' is already used in line {first.line}")
     return known
 
 
@@ -80,7 +80,7 @@ def _ordered(group: list[Draft], known: dict[str, Draft], file: str) -> list[Dra
         for link in draft.links:
             before = place.get(link.target)
             if before is None:
-                raise InputError(_dangling(draft, link, known, file))
+                raise _dangling(draft, link, known, file)
             waiters.setdefault(before, []).append(number)
             missing[number] += 1
     ready = [number for number in range(len(group)) if not missing[number]]
@@ -94,19 +94,21 @@ def _ordered(group: list[Draft], known: dict[str, Draft], file: str) -> list[Dra
             if not missing[waiter]:
                 heappush(ready, waiter)
     if len(order) < len(group):
-        raise InputError(_cycle(group, place, {number for number in missing if missing[number]}, file))
+        raise _cycle(group, place, {number for number in missing if missing[number]}, file)
     return order
 
 
-def _dangling(draft: Draft, link: Link, known: dict[str, Draft], file: str) -> str:
-    where = f"{file}:{draft.line}: turn '{draft.id}' waits for '{link.target}', which"
+def _dangling(draft: Draft, link: Link, known: dict[str, Draft], file: str) -> InputError:
+    what = f"turn '{draft.id}' waits for '{link.target}', which"
     other = known.get(link.target)
-    if other is not None:
-        return f"{where} belongs to another program, '{other.program}' (its own is '{draft.program}')"
-    return f"{where} is not in the trace{did_you_mean(link.target, list(known)[:10_000], 0.8)}"
+    if other is None:
+        hint = did_you_mean(link.target, list(known)[:10_000], 0.8)
+        return fault(file, draft.line, f"{what} is not in the trace{hint}")
+    own = f"(its own is '{draft.program}')"
+    return fault(file, draft.line, f"{what} belongs to another program, '{other.program}' {own}")
 
 
-def _cycle(group: list[Draft], place: dict[str, int], stuck: set[int], file: str) -> str:
+def _cycle(group: list[Draft], place: dict[str, int], stuck: set[int], file: str) -> InputError:
     number, seen = min(stuck), list[int]()
     while number not in seen:
         seen.append(number)
@@ -115,7 +117,7 @@ def _cycle(group: list[Draft], place: dict[str, int], stuck: set[int], file: str
     if len(loop) > 7:
         loop = [*loop[:5], loop[-1]]
     names = " <- ".join(group[n].id for n in loop)
-    return f"{file}:{group[number].line}: turns wait for each other in a circle: {names}"
+    return fault(file, group[number].line, f"turns wait for each other in a circle: {names}")
 
 
 def _place(turns: list[Draft], rules: PrefixRules) -> None:

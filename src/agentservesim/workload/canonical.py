@@ -19,13 +19,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from agentservesim.model import InputError, Path, Segment, ToolCall, Trigger, Workload
+from agentservesim.model import Path, Segment, ToolCall, Trigger, Workload
 from agentservesim.workload.assemble import assemble
 from agentservesim.workload.content import ContentTree, Placed, detached
 from agentservesim.workload.drafts import Draft, Link
 from agentservesim.workload.hashes import HashIndex
 from agentservesim.workload.options import ReadOptions
-from agentservesim.workload.rows import Row
+from agentservesim.workload.rows import Row, fault
 
 SCHEMA = "dynamo.agentic_mooncake"
 
@@ -127,13 +127,13 @@ class _Reader:
 
     def finish(self) -> Workload:
         if not self._drafts:
-            raise InputError(f"{self._file}:1: the trace has a header but no turns")
+            raise fault(self._file, 1, "the trace has a header but no turns")
         for held in self._held.values():
             for draft, ids, index in held:
                 draft.placed = index.place(ids, draft.prompt, draft.output, self._previous(draft))
         if len({draft.path is None for draft in self._drafts}) > 1:
             bare = next(draft for draft in self._drafts if draft.path is None)
-            raise InputError(f"{self._file}:{bare.line}: content is missing, which other rows have")
+            raise fault(self._file, bare.line, "content is missing, which other rows have")
         for child, (row, parent) in self._branches.items():
             if child not in self._by_id:
                 raise row.error(f"branches of turn '{parent}' names '{child}', which is not in the trace")
@@ -245,15 +245,14 @@ class _Reader:
 def read_hash_ids(row: Row, prompt: int, size: int) -> array[int]:
     """The ids of a prompt's blocks: all full ones, and possibly the partial one."""
     full, blocks = prompt // size, -(-prompt // size)
-    runs = row.pairs("hash_runs")
-    count = sum(length for _, length in runs) if runs else len(row.raw("hash_ids") or ())
+    runs, ids = row.pairs("hash_runs"), row.ids("hash_ids")
+    count = sum(length for _, length in runs) if runs else len(ids)
     if count not in (full, blocks) or any(length < 1 for _, length in runs):
         raise row.error(
             f"{count} hash ids do not fit input_length {prompt}, which is {blocks} blocks of {size} tokens"
         )
-    if not runs:
-        return row.ids("hash_ids")
-    ids = array("q")
+    if runs:
+        ids = array("q")
     for first, length in runs:
         ids.extend(range(first, first + length))
     return ids

@@ -124,9 +124,7 @@ class _Program:
             draft.prompt += self._shared
             draft.shared = self._shared
         if draft.prompt + draft.output > MOST_TOKENS:
-            raise turn.error(
-                f"the context grows to {draft.prompt + draft.output} tokens; limit {MOST_TOKENS}"
-            )
+            raise turn.error(f"the context grows beyond {MOST_TOKENS} tokens")
 
     def _links(self, turn: Row, before: Draft | None) -> list[Link]:
         delay = turn.seconds_or_none("delay_s") or 0

@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 
-from agentservesim.model import InputError, Workload
+from agentservesim.model import Workload
 from agentservesim.workload.assemble import assemble
 from agentservesim.workload.canonical import read_hash_ids
 from agentservesim.workload.content import ContentTree
 from agentservesim.workload.drafts import Draft, Link
 from agentservesim.workload.hashes import HashIndex
 from agentservesim.workload.options import ReadOptions
-from agentservesim.workload.rows import MOST_TOKENS, Row
+from agentservesim.workload.rows import MOST_TOKENS, Row, fault
 
 FIELDS = frozenset(
     {"request_id", "session_id", "timestamp", "delay", "input_length", "output_length", "hash_ids"}
@@ -40,9 +40,11 @@ def read_mooncake(rows: Iterator[Row], file: str, options: ReadOptions) -> Workl
     for row in chain(head, rows):
         reader.add(row)
     if reader.shrinking >= 3 and reader.shrinking == reader.later and options.lengths is None:
-        raise InputError(
-            f"{file}:{reader.shrank_at}: no row continues the prompt of its session, as if input_length "
-            "counted new tokens only; say lengths = 'delta' if it does, or 'cumulative' if not"
+        raise fault(
+            file,
+            reader.shrank_at,
+            "no row continues the prompt of its session, as if input_length counted new tokens only; "
+            "say lengths = 'delta' if it does, or 'cumulative' if not",
         )
     notes = () if size is None else (f"hash blocks of {size} tokens",)
     return assemble(reader.drafts, file, reader.tree, reuse_output=options.reuse_output, notes=notes)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import chain, islice
 from pathlib import Path
 
-from agentservesim.model import InputError, Workload
+from agentservesim.model import Workload
 from agentservesim.workload import canonical
 from agentservesim.workload.canonical import read_canonical
 from agentservesim.workload.compact import read_compact
 from agentservesim.workload.mooncake import read_mooncake
 from agentservesim.workload.options import Format, ReadOptions
-from agentservesim.workload.rows import Row, read_rows
+from agentservesim.workload.rows import Row, fault, read_rows
 
 HEAD_ROWS = 64
 
@@ -26,7 +26,7 @@ def read_trace(path: str | Path, options: ReadOptions | None = None) -> Workload
     rows = read_rows(Path(path), name)
     head = list(islice(rows, HEAD_ROWS))
     if not head:
-        raise InputError(f"{name}:1: the file is empty; a trace has one JSON object a line")
+        raise fault(name, 1, "the file is empty; a trace has one JSON object a line")
     everything = chain(head, rows)
     match detect(head) if options.format == "auto" else options.format:
         case "mooncake":

@@ -20,6 +20,7 @@ QUANTUM_PS = PS_PER_S // 1_000_000
 
 MOST_TOKENS = 1_000_000_000
 MOST_US = 10**17
+MOST_SAID = 250
 
 
 class Row:
@@ -35,7 +36,7 @@ class Row:
 
     def error(self, message: str) -> InputError:
         """An error at this row, for the caller to raise."""
-        return InputError(f"{self.file}:{self.line}: {self._part}{message}")
+        return fault(self.file, self.line, self._part + message)
 
     def within(self, part: str) -> Row:
         """The same row, with messages that say which `part` of the line it is."""
@@ -190,7 +191,7 @@ class Row:
     def check_names(self, known: frozenset[str], *, strict: bool = False) -> None:
         """Refuse names that are not `known`; unless `strict`, only those that look like a slip of one."""
         for name in self._data.keys() - known:
-            hint = did_you_mean(name, sorted(known - self._data.keys()), 0.6 if strict else 0.85)
+            hint = did_you_mean(name, sorted(known - self._data.keys()), 0.6 if strict else 0.8)
             if strict or hint:
                 raise self.error(f"unknown field '{name}'{hint}")
 
@@ -214,6 +215,12 @@ class Row:
         return self.error(f"{key} has {shown}; it must be {wanted}")
 
 
+def fault(file: str, line: int, message: str) -> InputError:
+    """An error at a line of a file. What is quoted from the file cannot make the message long or break it."""
+    clean = "".join(c if c.isprintable() else "?" for c in message)
+    return InputError(f"{file}:{line}: {clean if len(clean) <= MOST_SAID else clean[:MOST_SAID] + '...'}")
+
+
 def did_you_mean(name: str, known: list[str] | tuple[str, ...], cutoff: float = 0.6) -> str:
     """ " (did you mean 'x'?)", or nothing."""
     near = difflib.get_close_matches(name, known, 1, cutoff)
@@ -234,10 +241,10 @@ def read_rows(path: Path, name: str) -> Iterator[Row]:
     except FileNotFoundError:
         near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise InputError(f"{name}: no such file{did_you_mean(path.name, near)}") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
-        raise InputError(f"{name}:{line + 1}: the gzip data is damaged or cut short ({fault})") from None
-    except OSError as fault:
-        reason = "this is a folder; give a trace file" if path.is_dir() else fault.strerror or str(fault)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as bad:
+        raise fault(name, line + 1, f"the gzip data is damaged or cut short ({bad})") from None
+    except OSError as bad:
+        reason = "this is a folder; give a trace file" if path.is_dir() else bad.strerror or str(bad)
         raise InputError(f"{name}: cannot be read: {reason}") from None
 
 
@@ -250,13 +257,13 @@ def _open(path: Path) -> BinaryIO:
 def _parse(text: bytes, name: str, line: int) -> dict[str, Any]:
     try:
         data = orjson.loads(text)
-    except orjson.JSONDecodeError as fault:
+    except orjson.JSONDecodeError as bad:
         try:
             text.decode()
-        except UnicodeDecodeError as bad:
-            raise InputError(f"{name}:{line}: not UTF-8 text (byte {bad.start + 1} of the line)") from None
-        where = f"column {fault.colno}: {str(fault).split(':')[0]}"
-        raise InputError(f"{name}:{line}: not JSON ({where}); each line must be one object") from None
+        except UnicodeDecodeError as odd:
+            raise fault(name, line, f"not UTF-8 text (byte {odd.start + 1} of the line)") from None
+        where = f"column {bad.colno}: {str(bad).split(':')[0]}"
+        raise fault(name, line, f"not JSON ({where}); each line must be one object") from None
     if not isinstance(data, dict):
-        raise InputError(f"{name}:{line}: a line must be one JSON object, not {type(data).__name__}")
+        raise fault(name, line, f"a line must be one JSON object, not {type(data).__name__}")
     return data
