@@ -163,8 +163,11 @@ def test_every_setting_is_a_flag_with_a_description() -> None:
         (["run", "TRACE", "--set", "workload.progam_rate=1"], "did you mean 'program_rate'?"),
         (["run", "TRACE", "--set", "seed"], "expected name=value"),
         (["run", "TRACE", "--set", "seed=-1"], "--set seed: must be at least 0"),
-        (["run", "TRACE", "--num-gpu-blocks", "100"], "it takes num_gpu_blocks of at least"),
-        (["run", "TRACE", "--max-model-len", "4000"], "exceed max_model_len 4,000"),
+        (["run", "TRACE", "--num-gpu-blocks", "100"], "num_gpu_blocks must be at least"),
+        (
+            ["run", "TRACE", "--max-model-len", "4000"],
+            "does not fit max_model_len 4,000; it must be at least",
+        ),
         (["run", "TRACE", "--tables", "nowhere"], "nowhere"),
         (["run", "missing.jsonl"], "missing.jsonl: no such file"),
         (["run", "missing.toml"], "missing.toml: no such file"),

@@ -121,7 +121,7 @@ def test_a_turn_must_fit_every_instance(trace: Path) -> None:
     prepare(scenario(trace, instances=(InstanceConfig(num_gpu_blocks=blocks),)))
     simulate(scenario(trace, instances=(InstanceConfig(num_gpu_blocks=blocks),)))
     small = InstanceConfig(name="tiny", num_gpu_blocks=blocks - 1)
-    with pytest.raises(InputError, match=f"'tiny'.*it takes num_gpu_blocks of at least {blocks}$"):
+    with pytest.raises(InputError, match=f"'tiny'.*num_gpu_blocks must be at least {blocks}$"):
         prepare(scenario(trace, instances=(InstanceConfig(), small)))
     with pytest.raises(InputError, match=f"it must be at least {longest}, or unset$"):
         prepare(scenario(trace, instances=(InstanceConfig(max_model_len=longest - 1),)))

@@ -307,6 +307,7 @@ def build_app(with_flags: bool) -> typer.Typer:
         "add_completion": False,
         "pretty_exceptions_enable": False,
         "rich_markup_mode": None,
+        "context_settings": {"help_option_names": ["-h", "--help"]},
     }
     app = typer.Typer(
         name="agentservesim",
@@ -378,13 +379,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if words in ([], ["trace"]):
         words.append("--help")
     sys.path.append(str(Path.cwd()))  # where --router my_module:MyRouter looks
-    app = build_app(with_flags=words[0] in ("run", "check", "trace"))
     try:
+        app = build_app(with_flags=words[0] in ("run", "check", "trace"))
         code = app(words, prog_name="agentservesim", standalone_mode=False)
     except InputError as error:
         _fail(str(error), BAD_INPUT)
     except typer.TyperException as error:
         _fail(_usage_fault(error), error.exit_code)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     except Exception:
         traceback.print_exc()
         _fail("this is a bug; please report it with the lines above", BUG)

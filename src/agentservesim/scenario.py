@@ -186,18 +186,18 @@ def _check_fit(workload: Workload, group: InstanceConfig, cost: Cost) -> None:
     size = group.block_size
     room = (cost.num_gpu_blocks - 1) * size
     limit = min(room, group.max_model_len or room)
-    for program in workload.programs:
-        for turn in program.turns:
-            if turn.total_tokens > limit:
-                name = f"program '{program.id}', turn '{turn.id}'"
-                need = f"{turn.total_tokens:,} tokens (prompt {turn.prompt_tokens:,} and reply)"
-                if limit < room:
-                    raise InputError(
-                        f"{workload.source}: {name}: {need} exceed max_model_len {limit:,}; "
-                        f"it must be at least {turn.total_tokens}, or unset"
-                    )
-                blocks = -(-turn.total_tokens // size) + 1
-                raise InputError(
-                    f"{workload.source}: {name}: {need} exceed the KV pool of '{group.name or group.gpu}', "
-                    f"{cost.num_gpu_blocks:,} blocks of {size}; it takes num_gpu_blocks of at least {blocks}"
-                )
+    turns = ((program, turn) for program in workload.programs for turn in program.turns)
+    too_long = [(program, turn) for program, turn in turns if turn.total_tokens > limit]
+    if not too_long:
+        return
+    program, turn = max(too_long, key=lambda pair: pair[1].total_tokens)
+    tokens = turn.total_tokens
+    if limit < room:
+        fault = f"max_model_len {limit:,}; it must be at least {tokens}, or unset"
+    else:
+        pool = f"{cost.num_gpu_blocks:,} KV blocks of {size} of '{group.name or group.gpu}'"
+        fault = f"the {pool}; num_gpu_blocks must be at least {-(-tokens // size) + 1}"
+    raise InputError(
+        f"{workload.source}: {len(too_long):,} turns are too long; the longest, turn '{turn.id}' of program "
+        f"'{program.id}' with {turn.prompt_tokens:,} + {turn.output_tokens:,} tokens, does not fit {fault}"
+    )

@@ -165,6 +165,8 @@ def _fault(model: type[BaseModel], error: ErrorDetails, location: Location) -> s
             return str(context["error"])
         case "int_parsing" | "int_type" | "int_from_float":
             return f"must be a whole number, got {_shown(given)}"
+        case "string_too_short":
+            return "must not be empty"
         case "int_parsing_size":
             return f"must be less than 2^63, got {_shown(given)}"
         case "float_parsing" | "float_type":
