@@ -19,17 +19,18 @@ class ProgramRun:
     """A program under way.
 
     waiting_for: dependencies of each turn that are still open. ready_ps: when each turn may start, as
-    far as known; cause_ps: when the dependency that decides this fired. homes: instance of each
-    session's last turn (None stands for the program).
+    far as known; cause_ps: when the last trigger it waits for fired, the program's start being the
+    first. end_ps: the last token so far. homes: instance of each session's last turn (None stands for
+    the program).
     """
 
     __slots__ = (
         "cause_ps",
         "dependents",
+        "end_ps",
         "homes",
         "program",
         "ready_ps",
-        "start_ps",
         "turns_left",
         "waiting_for",
     )
@@ -37,7 +38,7 @@ class ProgramRun:
     def __init__(self, program: Program, start_ps: int) -> None:
         turns = program.turns
         self.program = program
-        self.start_ps = start_ps
+        self.end_ps = start_ps
         self.turns_left = len(turns)
         self.waiting_for = [len(turn.dependencies) for turn in turns]
         self.ready_ps = [start_ps + turn.not_before_ps for turn in turns]
@@ -70,7 +71,7 @@ class Orchestrator:
         self._held_back: deque[Program] = deque()
         self._free_places = max_concurrency
         for program in programs:
-            kernel.at(program.arrival_ps if max_concurrency is None else 0, self._arrive, program)
+            kernel.at(program.arrival_ps, self._arrive, program)
 
     def _arrive(self, program: Program) -> None:
         if self._free_places is None:
@@ -91,14 +92,17 @@ class Orchestrator:
         run, turn = ready
         for index, dependency in run.dependents[turn.index]:
             if dependency.trigger == "dispatch":
-                self._resolve(run, index, self._kernel.now, self._kernel.now + dependency.delay_ps)
+                wait_ps = dependency.delay_ps + (dependency.tools_ps or 0)
+                self._resolve(run, index, self._kernel.now, self._kernel.now + wait_ps)
         self._send(run, turn, self._kernel.now - run.cause_ps[turn.index])
 
     def finished(self, run: ProgramRun, turn: Turn, finish_ps: int) -> None:
         """The last token of a turn reaches its client at `finish_ps` (now or later)."""
         run.turns_left -= 1
+        if finish_ps > run.end_ps:
+            run.end_ps = finish_ps
         if run.turns_left == 0 and self._free_places is not None:
-            self._kernel.at(finish_ps, self._leave)
+            self._kernel.at(run.end_ps, self._leave)
         after = [entry for entry in run.dependents[turn.index] if entry[1].trigger == "completion"]
         if not after:
             return
@@ -126,8 +130,9 @@ class Orchestrator:
 
     def _resolve(self, run: ProgramRun, index: int, cause_ps: int, ready_ps: int) -> None:
         """One dependency of a turn is done; the latest one decides when the turn is ready."""
-        if ready_ps >= run.ready_ps[index]:
+        if ready_ps > run.ready_ps[index]:
             run.ready_ps[index] = ready_ps
+        if cause_ps > run.cause_ps[index]:
             run.cause_ps[index] = cause_ps
         run.waiting_for[index] -= 1
         if run.waiting_for[index] == 0:

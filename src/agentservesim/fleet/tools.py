@@ -14,7 +14,7 @@ from statistics import NormalDist
 
 from agentservesim.fleet.config import Distribution, ToolsConfig
 from agentservesim.kernel import Kernel
-from agentservesim.model import ToolCall, Turn, to_ps
+from agentservesim.model import Turn, to_ps
 
 _NORMAL = NormalDist()
 
@@ -56,28 +56,42 @@ class ToolSimulator:
     def span(self, turn: Turn, recorded_ps: int | None) -> int:
         """From a turn's last token to the end of its last call, with a worker for each call.
 
-        `recorded_ps` is the recorded span, taken where durations are.
+        `recorded_ps` is the recorded span, taken where durations are; 0 is of who does not wait for the calls.
         """
-        if recorded_ps is not None and (self._config.durations == "recorded" or not turn.tools):
-            return recorded_ps
         calls = turn.tools
+        if recorded_ps is not None and (not recorded_ps or not calls or self._config.durations == "recorded"):
+            return recorded_ps
         return max((calls[i].offset_ps + self.duration(turn, i) for i in range(len(calls))), default=0)
 
     def run(self, turn: Turn, recorded_ps: int | None, done: Callable[[], None]) -> None:
         """Run a turn's calls, from now, on the limited workers; then call `done`.
 
-        Where the trace knows only the span of the calls, they are one call of that length.
+        With a worker for each call they take as long as `span` says.
         """
-        calls = [(call, self.duration(turn, i)) for i, call in enumerate(turn.tools)]
-        known = self._config.durations == "drawn" or all(c.duration_ps is not None for c in turn.tools)
-        if recorded_ps is not None and not (calls and known):
-            calls = [(ToolCall("recorded"), recorded_ps)] if recorded_ps else []
+        calls = self._calls(turn, recorded_ps)
         if not calls:
             done()
             return
         batch = _Batch(len(calls), done)
-        for call, duration_ps in calls:
-            self._kernel.after(call.offset_ps, self._want, _Call(duration_ps, batch))
+        for offset_ps, duration_ps in calls:
+            self._kernel.after(offset_ps, self._want, _Call(duration_ps, batch))
+
+    def _calls(self, turn: Turn, recorded_ps: int | None) -> list[tuple[int, int]]:
+        """(offset, duration) of the calls to run.
+
+        Where a span is recorded, calls are cut to it and the last one to end fills it. Calls of which
+        the trace knows no more than the span are one call of that length.
+        """
+        calls = [(call.offset_ps, self.duration(turn, i)) for i, call in enumerate(turn.tools)]
+        if recorded_ps is None or (calls and self._config.durations == "drawn"):
+            return calls
+        if not calls or any(call.duration_ps is None for call in turn.tools):
+            return [(0, recorded_ps)]
+        inside = [(offset, min(duration, recorded_ps - offset)) for offset, duration in calls]
+        inside = [call if call[1] >= 0 else (recorded_ps, 0) for call in inside]
+        last = max(range(len(inside)), key=lambda i: sum(inside[i]))
+        inside[last] = inside[last][0], recorded_ps - inside[last][0]
+        return inside
 
     def _want(self, call: _Call) -> None:
         self._queue.append(call)
