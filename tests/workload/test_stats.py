@@ -85,9 +85,6 @@ def test_unlimited_hits_never_exceed_the_prompt() -> None:
     turns = [turn for program in synthesise("claude-code", 5, 1).programs for turn in program.turns]
     hits = list(unlimited_hits(turns))
     assert all(0 <= hit < turn.prompt_tokens for hit, turn in zip(hits, turns, strict=True))
-    assert all(
-        hit == turn.prompt_tokens for hit, turn in zip(unlimited_hits(turns * 2), turns * 2, strict=True)
-    ) is (False)
     assert [*unlimited_hits(turns * 2)][len(turns) :] == [turn.prompt_tokens for turn in turns]
 
 

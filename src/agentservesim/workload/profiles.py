@@ -52,7 +52,8 @@ class Profile:
     `first_prompt`. A user's message is answered by `calls_per_message` turns (None: the whole program
     answers one message), all but the last of which call tools; a reply with calls has two or more of them
     with probability `parallel_share`. A context that would pass `compact_at` is replaced by a shorter one:
-    `compact_to` of its length, with the same shared prefix.
+    `compact_to` of its length, with the same shared prefix. Arrivals are no fit (no public set has them): a
+    Poisson process of three programs a minute, to be replaced by program_rate.
     """
 
     description: str
