@@ -181,13 +181,16 @@ def _at_count(lanes: Array, counts: Array, rows: int) -> Array:
 
 
 def _affine(knots: Array, values: Array, floor_ps: int) -> CellPrices:
-    """A rising curve as integers: continuous, one (cost, slope) a cell, slopes rounded up."""
+    """A rising curve as integers: continuous, one (cost, slope) a cell, slopes rounded up, the last (which
+    goes on for ever) at least `floor_ps`."""
     costs, slopes = [], []
     at = [int(knot) for knot in knots]
     value = round(float(values[0]))
     for cell in range(len(at) - 1):
         width = at[cell + 1] - at[cell]
-        slope = max(floor_ps, -((value - round(float(values[cell + 1]))) // width))
+        slope = max(0, -((value - round(float(values[cell + 1]))) // width))
+        if cell == len(at) - 2:
+            slope = max(slope, floor_ps)
         costs.append(value - slope * at[cell])
         slopes.append(slope)
         value += slope * width

@@ -297,8 +297,8 @@ def _notes(run: Recording) -> tuple[str, ...]:
     notes = ["prefix hits: requests.jsonl has no token ids, every prompt is computed in full"]
     if run.engines > 1:
         notes.append(
-            f"{run.engines} data-parallel engines run on their own clocks: a step does not wait for the others"
-            " (wave synchronisation), so it is too short while another engine prefills"
+            f"{run.engines} data-parallel engines run on their own clocks: a step does not wait for the "
+            "others (wave synchronisation), so it is too short while another engine prefills"
         )
     if "num_gpu_blocks" not in run.section("kv_cache"):
         notes.append("KV blocks: not recorded, computed from the accelerator's memory")

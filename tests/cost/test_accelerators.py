@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+
+from agentservesim.cost import list_gpus
+from agentservesim.cost.accelerators import load_accelerator
+from agentservesim.model import InputError
+
+
+@pytest.mark.parametrize("name", list(list_gpus()))
+def test_every_accelerator_is_plausible_and_sourced(name: str) -> None:
+    gpu = load_accelerator(name)
+    assert gpu.source
+    assert gpu.title
+    assert 50e12 < gpu.bf16_flops < 5e15
+    assert gpu.fp8_flops == 0 or 1.9 < gpu.fp8_flops / gpu.bf16_flops < 2.1
+    assert 20e9 < gpu.memory_bytes < 300e9
+    assert 0.5e12 < gpu.memory_bytes_per_s < 10e12
+    assert gpu.link_bytes_per_s >= gpu.host_bytes_per_s or gpu.link == "nvlink"
+
+
+def test_spelling_does_not_count() -> None:
+    assert (
+        load_accelerator("RTX PRO 6000") == load_accelerator("RTXPRO6000") == load_accelerator("rtx-pro-6000")
+    )
+
+
+def test_an_accelerator_without_fp8_computes_in_bf16() -> None:
+    assert load_accelerator("a100-sxm").peak_flops(fp8=True) == 312e12
+    assert load_accelerator("h100-sxm").peak_flops(fp8=True) == 1979e12
+
+
+def test_unknown_names_get_a_suggestion() -> None:
+    with pytest.raises(InputError, match=r"'h100-smx' is not in the catalogue.*did you mean 'h100-sxm'"):
+        load_accelerator("h100-smx")

@@ -1,0 +1,163 @@
+"""Parameters, KV bytes and FLOPs against published figures and arithmetic by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agentservesim.cost import list_models
+from agentservesim.cost.models import from_config, load_model
+from agentservesim.model import InputError
+
+PUBLISHED_PARAMETERS = {
+    "llama-3.1-8b": 8_030_261_248,
+    "llama-3.1-70b": 70_553_706_496,
+    "llama-3.2-1b": 1_235_814_400,
+    "qwen3-4b": 4_022_468_096,
+    "qwen3-8b": 8_190_735_360,
+    "qwen3-14b": 14_768_307_200,
+    "qwen3-32b": 32_762_123_264,
+    "qwen3-30b-a3b": 30_532_122_624,
+    "qwen3-235b-a22b": 235_093_634_560,
+    "mistral-7b-v0.3": 7_248_023_552,
+    "mixtral-8x7b": 46_702_792_704,
+    "gpt-oss-20b": 20_914_757_184,
+}
+"""What the Hub counts in each repository's weight files."""
+
+
+def test_every_model_of_the_catalogue_has_its_published_parameters() -> None:
+    assert {name: load_model(name).parameters for name in list_models()} == PUBLISHED_PARAMETERS
+
+
+def test_names_are_the_hub_s_too_and_case_does_not_count() -> None:
+    ours = load_model("qwen3-30b-a3b")
+    assert load_model("Qwen/Qwen3-30B-A3B") == ours
+    assert load_model("Qwen/Qwen3-30B-A3B-Instruct-2507") == ours
+    assert load_model("meta-llama/Llama-3.1-8B") == load_model("LLAMA-3.1-8B")
+
+
+def test_kv_bytes_per_token() -> None:
+    # Llama-3.1-8B: 32 layers x (key + value) x 8 heads x 128 numbers x 2 bytes.
+    assert load_model("llama-3.1-8b").kv_bytes_per_token() == 32 * 2 * 8 * 128 * 2 == 131_072
+    assert load_model("llama-3.1-8b").kv_bytes_per_token("fp8") == 65_536
+    # Over four ranks each holds a quarter of the heads; over 16, a head of 8 is held twice.
+    assert load_model("llama-3.1-8b").kv_bytes_per_token(ranks=4) == 32_768
+    assert load_model("llama-3.1-8b").kv_bytes_per_token(ranks=16) == 32 * 2 * 1 * 128 * 2
+    # gpt-oss: of 24 layers every other one has a window of 128 and keeps no more than that.
+    assert load_model("gpt-oss-20b").kv_bytes_per_token() == 12 * 2 * 8 * 64 * 2
+
+
+def test_weight_bytes() -> None:
+    model = load_model("llama-3.1-8b")
+    assert model.weight_bytes() == 2 * 8_030_261_248
+    # Two ranks: everything is halved but the 65 norm vectors of 4,096 numbers, which both hold.
+    norms = 65 * 4096
+    assert model.weight_bytes(2) == 2 * ((8_030_261_248 - norms) // 2 + norms)
+    # Two instances that share experts: half of 128 x 3 x 2048 x 768 weights a layer is elsewhere.
+    sparse = load_model("qwen3-30b-a3b")
+    assert sparse.weight_bytes() - sparse.weight_bytes(1, 2) == 48 * 64 * 3 * 2048 * 768 * 2
+
+
+def test_mxfp4_experts_take_four_and_a_quarter_bits() -> None:
+    model = load_model("gpt-oss-20b")
+    experts = 24 * 32 * 3 * 2880 * 2880
+    assert model.weight_bytes() == round(experts * 4.25 / 8) + 2 * (model.parameters - experts)
+
+
+def test_flops_per_token() -> None:
+    model = load_model("llama-3.1-8b")
+    layer = 4096 * (32 + 2 * 8) * 128 + 32 * 128 * 4096 + 3 * 4096 * 14336
+    linear = 32 * layer + 4096 * 128_256
+    assert model.active_parameters == linear
+    # Attention: 32 layers x 32 heads x 128 x (2 for scores + 2 for values) a token attended to.
+    assert model.flops_per_token(1000) == 2 * linear + 32 * 32 * 128 * 4 * 1000
+
+
+def test_a_window_bounds_attention() -> None:
+    model = load_model("gpt-oss-20b")
+    per_token = 64 * 64 * 4
+    grown = model.flops_per_token(10_000) - model.flops_per_token(5_000)
+    assert grown == 12 * per_token * 5_000
+    assert model.flops_per_token(128) - model.flops_per_token(127) == 24 * per_token
+
+
+def test_shared_and_dense_first_layers() -> None:
+    config = {
+        "num_hidden_layers": 3,
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "intermediate_size": 256,
+        "vocab_size": 100,
+        "n_routed_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "n_shared_experts": 2,
+        "first_k_dense_replace": 1,
+    }
+    model = from_config(config, "small", "test")
+    dense, sparse = model.groups
+    assert (dense.count, dense.feed_forward.width, dense.feed_forward.experts) == (1, 256, 0)
+    assert (sparse.count, sparse.feed_forward.width, sparse.feed_forward.experts) == (2, 64, 8)
+    attention = 4 * 64 * 64
+    head = 64 * 100
+    active = 3 * attention + 3 * 64 * 256 + 2 * (3 * 64 * 64 + 64 * 8 + 2 * 3 * 64 * 32) + head
+    assert model.active_parameters == active
+
+
+def test_a_config_file_and_its_folder(tmp_path: Path) -> None:
+    config = {"num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 2}
+    config |= {"intermediate_size": 16, "vocab_size": 10, "model_type": "llama"}
+    folder = tmp_path / "my-model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    assert load_model(str(folder)) == load_model(str(folder / "config.json"))
+    assert load_model(str(folder)).name == "my-model"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden_size": None}, "'hidden_size' is missing"),
+        ({"num_hidden_layers": 0}, "'num_hidden_layers' is 0; it must be a positive whole number"),
+        ({"vocab_size": "many"}, "'vocab_size' is 'many'"),
+        ({"num_attention_heads": True}, "'num_attention_heads' is True"),
+        ({"num_key_value_heads": 3}, "'num_key_value_heads' is 3; it must divide 4 heads"),
+        ({"kv_lora_rank": 512}, "multi-head latent attention ('kv_lora_rank') are not modelled"),
+        ({"torch_dtype": "int3"}, "torch_dtype 'int3' is unknown"),
+        ({"quantization_config": {"quant_method": "awq"}}, "quantization 'awq' is not modelled"),
+    ],
+)
+def test_bad_configs(change: dict[str, object], message: str) -> None:
+    config = {"num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 4}
+    config |= {"intermediate_size": 16, "vocab_size": 10}
+    with pytest.raises(InputError) as raised:
+        from_config(config | change, "small", "here/config.json")
+    assert str(raised.value).startswith("here/config.json: ")
+    assert message in str(raised.value)
+
+
+def test_bad_files(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    with pytest.raises(InputError, match="no such file"):
+        load_model(str(path))
+    path.write_text('{"hidden_size": 8,\n')
+    with pytest.raises(InputError, match=r"config\.json:2: not JSON"):
+        load_model(str(path))
+    path.write_text("[1]")
+    with pytest.raises(InputError, match="holds one object, this is a list"):
+        load_model(str(path))
+
+
+def test_unknown_names_get_a_suggestion() -> None:
+    with pytest.raises(
+        InputError, match=r"'lama-3\.1-8b' is not in the catalogue.*did you mean 'llama-3\.1-8b'"
+    ):
+        load_model("lama-3.1-8b")
+
+
+def test_parallelism_the_model_does_not_allow() -> None:
+    with pytest.raises(InputError, match="3 does not divide 32 attention heads"):
+        load_model("llama-3.1-8b").weight_bytes(3)
