@@ -20,14 +20,37 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agentservesim.model import InputError
-from agentservesim.settings import read_text
+from agentservesim.settings import Settings, read_text, validate
 
 Array = NDArray[np.float64]
 
 _FIGURES = (("ttft", "TTFT"), ("tpot", "TPOT"), ("latency", "E2E"))
 _STAMPS = ("arrival_time", "queued_ts", "scheduled_ts", "first_token_ts", "last_token_ts")
+
+
+class RequestLine(BaseModel):
+    """One line of `requests.jsonl`; what else it says is not needed."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    input_toks: int = Field(ge=1, description="Tokens of the prompt.")
+    output_toks: int = Field(ge=1, description="Tokens of the reply.")
+    arrival_time: float = Field(description="UNIX time at which the front end took the request.")
+    queued_ts: float = Field(
+        description="When the engine queued it; this and what follows is monotonic time."
+    )
+    scheduled_ts: float = Field(description="When it was first scheduled.")
+    first_token_ts: float = Field(description="When its first token was out.")
+    last_token_ts: float = Field(description="When its last token was out.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> RequestLine:
+        if not self.queued_ts <= self.scheduled_ts < self.first_token_ts <= self.last_token_ts:
+            raise ValueError("stamps must ascend: queued, scheduled, first token, last token")
+        return self
 
 
 @dataclass(frozen=True)
@@ -89,8 +112,8 @@ def read_run(folder: Path) -> Recording:
     for key in ("engine_kwargs", "model"):
         if key not in meta:
             raise InputError(f"{inner / 'meta.json'}: '{key}' is missing")
-    requests.sort(key=lambda request: request["arrival_time"])
-    column = {key: np.array([request[key] for request in requests]) for key in _STAMPS}
+    requests.sort(key=lambda request: request.arrival_time)
+    column = {key: np.array([getattr(request, key) for request in requests]) for key in _STAMPS}
     arrival = column["arrival_time"] + np.min(column["queued_ts"] - column["arrival_time"])
     start = arrival[0]
     reported = folder / "reported_errors.json"
@@ -104,8 +127,8 @@ def read_run(folder: Path) -> Recording:
         scheduled=column["scheduled_ts"] - start,
         first_token=column["first_token_ts"] - start,
         last_token=column["last_token_ts"] - start,
-        prompt_tokens=np.array([request["input_toks"] for request in requests]),
-        output_tokens=np.array([request["output_toks"] for request in requests]),
+        prompt_tokens=np.array([request.input_toks for request in requests]),
+        output_tokens=np.array([request.output_toks for request in requests]),
         peer=_peer_errors(_json(reported)) if reported.exists() else {},
         source=str(inner / "meta.json"),
     )
@@ -121,20 +144,14 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _request(path: Path, number: int, line: str) -> dict[str, float]:
+def _request(path: Path, number: int, line: str) -> RequestLine:
     try:
-        request = json.loads(line)
-        times = {key: float(request[key]) for key in _STAMPS}
-        sizes = {key: int(request[key]) for key in ("input_toks", "output_toks")}
+        values = json.loads(line)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{number}: not JSON ({error.msg})") from None
-    except KeyError as error:
-        raise InputError(f"{path}:{number}: {error} is missing") from None
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}:{number}: {error}") from None
-    if min(sizes.values()) < 1:
-        raise InputError(f"{path}:{number}: input_toks and output_toks must be at least 1")
-    return times | sizes
+    if not isinstance(values, dict):
+        raise InputError(f"{path}:{number}: must hold one object")
+    return validate(RequestLine, Settings(values, source=f"{path}:{number}"))
 
 
 def _hardware(folder: Path, meta: Mapping[str, Any]) -> str:
