@@ -18,7 +18,6 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("**/*.md"))]
 SESSION = re.compile(r"```console\n(.*?)```", re.DOTALL)
-EXAMPLES = sorted((REPOSITORY / "examples").glob("*.toml"))
 
 
 def fences(language: str) -> list[tuple[str, str]]:
@@ -110,19 +109,6 @@ def test_links_lead_somewhere() -> None:
     for page in [*PAGES, REPOSITORY / "CONTRIBUTING.md"]:
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"
-
-
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_examples_run(example: Path) -> None:
-    from agentservesim.scenario import load_scenario, simulate
-
-    result = simulate(load_scenario(example))
-    assert result.summary["counts"]["turns"] > 0
-    assert example.read_text().startswith("# "), "an example says in its first line what it shows"
-
-
-def test_there_are_examples() -> None:
-    assert len(EXAMPLES) >= 6
 
 
 if __name__ == "__main__":
