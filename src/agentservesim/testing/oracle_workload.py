@@ -78,7 +78,7 @@ class OracleWorkload:
         tree = TokenTree()
         for order, spec in enumerate(specs):
             prompt = self._prompt(spec)
-            tokens = (prompt + self._output(spec))[:max_model_len]
+            tokens = (prompt + self._output(spec)[: spec["max_tokens"]])[:max_model_len]
             turn = Turn(
                 id=spec["request_id"],
                 index=order,
@@ -114,7 +114,7 @@ class OracleWorkload:
     def _output(self, spec: dict[str, Any]) -> list[int]:
         count = spec["max_tokens"]
         if "output_token_ids" in spec:
-            return list(spec["output_token_ids"])[:count]
+            return list(spec["output_token_ids"])
         if "program_id" in spec:
             return self._program(spec, spec["prompt_len"], spec["prompt_len"] + count)
         return self._stream("out:" + spec["request_id"], 0, count)

@@ -177,11 +177,13 @@ class TracedInstance(Instance):
     def run(self) -> list[Record]:
         """All step records. Raises InputError if requests are left that can never run."""
         kernel = self._kernel
+        if self._by_step and self._by_step[0][0] <= 0:
+            self.wake()
         while True:
             if kernel.peek() is None:
                 if not self._by_step:
                     break
-                self.steps = max(self.steps, self._by_step[0][0])
+                self.steps = self._number = max(self.steps, self._by_step[0][0])
                 self.wake()
             kernel.step()
         if self._alive:
