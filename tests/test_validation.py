@@ -36,6 +36,7 @@ def test_rtx_pro_6000_llama(reports: dict[str, ValidationReport]) -> None:
     assert abs(report.error("E2E")) <= 0.015
     assert abs(report.error("makespan", "total")) <= 0.015
     assert report.unqueued == 119
+    assert report.unqueued_mape is not None
     assert report.unqueued_mape <= 0.11
     assert report.within(0.03)
 

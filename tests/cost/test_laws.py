@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentservesim.cost import CostConfig, build_cost
@@ -19,6 +19,8 @@ from agentservesim.model import to_s
 
 ROUNDING = 1e-6
 """Tables are kept in whole picoseconds a token and a row, so sums of them are off by a few."""
+
+LAW = settings(max_examples=60, deadline=None)
 
 PROFILES = Path(__file__).resolve().parents[3] / "shared" / "data" / "profiles"
 RECORDED = {
@@ -52,6 +54,7 @@ def backend(request: pytest.FixtureRequest, config_json: Path, table_folder: Pat
     return config, cost.step_time
 
 
+@LAW
 @given(contexts=contexts, chunks=chunks)
 def test_a_step_takes_time(backend: Backend, contexts: list[int], chunks: list[tuple[int, int]]) -> None:
     _, model = backend
@@ -60,6 +63,7 @@ def test_a_step_takes_time(backend: Backend, contexts: list[int], chunks: list[t
     assert duration >= 1
 
 
+@LAW
 @given(contexts=st.lists(st.integers(1, 200_000), min_size=1, max_size=40), steps=st.integers(1, 300))
 def test_growth_is_exact_within_cells(backend: Backend, contexts: list[int], steps: int) -> None:
     _, model = backend
@@ -74,6 +78,7 @@ def test_growth_is_exact_within_cells(backend: Backend, contexts: list[int], ste
     assert decode_run(model, batch, steps + 1)[-1] == pytest.approx(to_s(first + steps * growth))
 
 
+@LAW
 @given(contexts=st.lists(st.integers(1, 200_000), min_size=1, max_size=40), data=st.data())
 def test_decode_never_gets_faster_with_context(
     backend: Backend, contexts: list[int], data: st.DataObject
@@ -87,6 +92,7 @@ def test_decode_never_gets_faster_with_context(
     )
 
 
+@LAW
 @given(
     contexts=contexts,
     chunks=st.lists(st.tuples(st.integers(1, 9_000), st.integers(0, 200_000)), min_size=1, max_size=4),
@@ -108,6 +114,7 @@ def test_a_mixed_step_never_gets_faster_with_work(
     assert after >= before * (1 - ROUNDING)
 
 
+@LAW
 @given(contexts=st.lists(st.integers(1, 200_000), min_size=1, max_size=40), extra=st.integers(0, 10_000))
 def test_a_row_as_long_as_the_longest_adds_time(backend: Backend, contexts: list[int], extra: int) -> None:
     _, model = backend
@@ -116,6 +123,7 @@ def test_a_row_as_long_as_the_longest_adds_time(backend: Backend, contexts: list
     assert after >= before * (1 - ROUNDING)
 
 
+@LAW
 @given(contexts=contexts, chunks=chunks)
 def test_no_step_beats_the_spec_sheet(
     backend: Backend, contexts: list[int], chunks: list[tuple[int, int]]
@@ -146,6 +154,7 @@ def _attended(new: int, history: int, window: int | None) -> int:
     return int((np.minimum(reach, window) if window else reach).sum())
 
 
+@LAW
 @given(chunks=st.lists(st.tuples(st.integers(1, 2_000), st.integers(0, 50_000)), min_size=2, max_size=4))
 def test_chunks_cost_what_each_costs_alone(backend: Backend, chunks: list[tuple[int, int]]) -> None:
     _, model = backend

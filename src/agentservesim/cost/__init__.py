@@ -64,6 +64,7 @@ def build_cost(
         "model": on.model.name,
         "gpu": on.accelerator.source,
         "step_time": source,
+        "host": f"{config.host_overhead_s:g} s a step, {config.prefill_overhead_s:g} s more with prefill",
         "num_gpu_blocks": "given" if pinned else "computed: memory x utilisation - weights - activation peak",
     }
     return Cost(

@@ -11,7 +11,12 @@ from agentservesim.cost.roofline import Efficiency
 
 
 class CostConfig(BaseModel):
-    """Hardware, model and step-time settings of an instance. vLLM's names where the meaning is vLLM's."""
+    """Hardware, model and step-time settings of an instance. vLLM's names where the meaning is vLLM's.
+
+    Host overheads are for asynchronous scheduling, which hides the rest of the host's work behind the
+    accelerator's. Their defaults are what recorded servers (vLLM 0.19) take beyond the measured time of
+    their kernels; the front end's are what an HTTP server's first token takes beyond its engine's.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -77,8 +82,8 @@ class CostConfig(BaseModel):
         description="What a step with prefill adds, in seconds: its inputs are new and no single CUDA graph.",
     )
     frontend_in_s: float = Field(
-        5e-3, ge=0.0, le=10.0, description="Seconds from a client's request to the scheduler's queue."
+        3e-3, ge=0.0, le=10.0, description="Seconds from a client's request to the scheduler's queue."
     )
     frontend_out_s: float = Field(
-        3e-3, ge=0.0, le=10.0, description="Seconds from a token out of the engine to the client."
+        2e-3, ge=0.0, le=10.0, description="Seconds from a token out of the engine to the client."
     )

@@ -48,10 +48,10 @@ class Efficiency(BaseModel):
         description="Share of peak FLOP/s of prefill attention (H100 0.70, RTX PRO 6000 0.50).",
     )
     bandwidth: float = Field(
-        0.92,
+        0.9,
         gt=0,
         le=1,
-        description="Share of memory bandwidth of decode operators (H100 0.93, RTX PRO 6000 0.94).",
+        description="Share of memory bandwidth of decode (H100 0.88, RTX PRO 6000 0.89, RTX 4090 0.93).",
     )
     layer_s: float = Field(
         18e-6,

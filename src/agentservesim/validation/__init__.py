@@ -63,14 +63,17 @@ class Row:
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """Real against simulated, for one run. `unqueued_mape` is the mean absolute relative error of the
-    TTFT of each of `unqueued` requests that hardly waited; `notes` say what the replay leaves out."""
+    """Real against simulated, for one run.
+
+    `unqueued_mape` is the mean absolute relative error of the TTFT of each of `unqueued` requests that
+    hardly waited (None if all did); `notes` say what the replay leaves out.
+    """
 
     name: str
     requests: int
     figures: tuple[Row, ...]
     unqueued: int
-    unqueued_mape: float
+    unqueued_mape: float | None
     provenance: Mapping[str, str]
     notes: tuple[str, ...] = field(default=())
 
@@ -133,7 +136,7 @@ def validate_run(run_dir: Path, tables: Path | None = None) -> ValidationReport:
     )
     easy = run.scheduled - run.queued < UNQUEUED_S
     single = (simulated[0] - run.first_token)[easy] / (run.first_token - run.arrival)[easy]
-    mape = float(np.abs(single).mean()) if easy.any() else float("nan")
+    mape = float(np.abs(single).mean()) if easy.any() else None
     return ValidationReport(
         name=run.name,
         requests=len(run.arrival),
@@ -153,9 +156,9 @@ def print_validation(reports: Sequence[ValidationReport], file: TextIO) -> None:
         for cells in (head, *report.rows()):
             line = f"  {cells[0]:<14}{cells[1]:<6}" + "".join(f"{cell:>11}" for cell in cells[2:])
             print(line.rstrip(), file=file)
-        print(
-            f"  unqueued TTFT, each request: MAPE {report.unqueued_mape:.1%} of {report.unqueued}", file=file
-        )
+        if report.unqueued_mape is not None:
+            single = f"MAPE {report.unqueued_mape:.1%} of {report.unqueued} requests"
+            print(f"  unqueued TTFT, each on its own: {single}", file=file)
         print(f"  step times: {report.provenance['step_time']}", file=file)
         for note in report.notes:
             print(f"  note: {note}", file=file)
