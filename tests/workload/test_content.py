@@ -256,11 +256,22 @@ def test_detached_replies_are_content_of_their_own() -> None:
     assert shared_tokens(detached(path, 8), path) == 8
 
 
-@given(lengths=st.lists(st.integers(1, 20), max_size=30), wanted=st.integers(1, 20))
-def test_recent_finds_the_latest_long_enough(lengths: list[int], wanted: int) -> None:
+@given(
+    prompts=st.lists(st.tuples(st.integers(0, 4), st.integers(1, 20)), max_size=30),
+    wanted=st.integers(1, 20),
+)
+def test_recent_finds_the_first_long_enough_prompt_of_the_latest_session(
+    prompts: list[tuple[int, int]], wanted: int
+) -> None:
     recent = Recent()
-    items = [Placed((Segment(), length), length + 1) for length in lengths]
-    for item in items:
-        recent.add(item)
-    fitting = [item for item in items if item.prompt >= wanted]
-    assert recent.find(wanted) is (fitting[-1] if fitting else None)
+    sessions: dict[int, list[Placed]] = {}
+    for name, length in prompts:
+        session = sessions.setdefault(name, [])
+        session.append(Placed((Segment(), length), length + 1))
+        recent.add(session)
+    fitting = [name for name, length in prompts if length >= wanted]
+    found = recent.find(wanted)
+    if fitting:
+        assert found is next(placed for placed in sessions[fitting[-1]] if placed.prompt >= wanted)
+    else:
+        assert found is None

@@ -144,6 +144,7 @@ def _origin(draft: Draft, done: dict[str, Draft], last: dict[str, Draft]) -> Ori
     placed: Placed | None = previous.placed if previous is not None else None
     shared_key = (draft.model, draft.kind, draft.child, draft.shared) if draft.group is None else draft.group
     return Origin(
+        session=(draft.program, draft.session),
         previous=placed,
         follows=follows,
         exact=draft.exact,

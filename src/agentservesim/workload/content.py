@@ -110,24 +110,28 @@ def detached(path: Path, prompt: int) -> Path:
 
 
 class Recent:
-    """Answers "the latest prompt with at least n tokens" in logarithmic time.
+    """Finds, in the latest session that has a prompt of at least n tokens, the first such prompt.
 
-    Prompts that are neither later nor longer than another can never be the answer and are dropped.
+    The latest session is the likeliest to share content, and its first prompt that is long enough the
+    likeliest to be computed in time. Sessions that are neither later nor longer than another are dropped.
     """
 
     def __init__(self) -> None:
-        self._lengths: list[int] = []  # negated, so ascending; latest last
-        self._items: list[Placed] = []
+        self._lengths: list[int] = []  # longest prompts, negated, so ascending; latest session last
+        self._sessions: list[list[Placed]] = []
 
-    def add(self, placed: Placed) -> None:
-        """Enter the next prompt."""
-        while self._lengths and -self._lengths[-1] <= placed.prompt:
+    def add(self, session: list[Placed]) -> None:
+        """Note the prompt that was appended to `session` last."""
+        longest = session[-1].prompt
+        while self._lengths and -self._lengths[-1] <= longest:
             self._lengths.pop()
-            self._items.pop()
-        self._lengths.append(-placed.prompt)
-        self._items.append(placed)
+            self._sessions.pop()
+        self._lengths.append(-longest)
+        self._sessions.append(session)
 
     def find(self, tokens: int) -> Placed | None:
-        """The latest prompt of at least `tokens` tokens, if there is one."""
+        """A prompt of at least `tokens` tokens, if there is one."""
         after = bisect_right(self._lengths, -tokens)
-        return self._items[after - 1] if after else None
+        if not after:
+            return None
+        return next(placed for placed in self._sessions[after - 1] if placed.prompt >= tokens)

@@ -7,8 +7,8 @@ Where those tokens come from:
    that started it: that turn (a fork of the context);
 3. a program's own `shared_prefix_tokens`: one content for each group, or where no group is given, for
    each combination of model, kind and size;
-4. otherwise the latest earlier prompt that is long enough: of the same program and role (root or
-   sub-agent), then of the same group, role and model, then of the same role, then of any.
+4. otherwise the first prompt that is long enough of the latest session that has one: of the same program
+   and role (root or sub-agent), then of the same group, role and model, then of the same role, then of any.
 
 A turn that follows another and says nothing begins with all of that prompt if it is no shorter and is
 not marked as a reset, and with its shared prefix otherwise.
@@ -25,8 +25,12 @@ from agentservesim.workload.content import ROOT, ContentTree, Placed, Recent, Sp
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a prompt may find content: its predecessor, its shared prefix, and pools in order of trial."""
+    """Where a prompt may find content: its predecessor, its shared prefix, and pools in order of trial.
 
+    `session` names the session that the prompt itself belongs to.
+    """
+
+    session: Hashable
     previous: Placed | None = None
     follows: bool = False
     exact: bool = False
@@ -42,6 +46,7 @@ class PrefixRules:
         self._tree = tree
         self._reuse = reuse_output
         self._shared: dict[Hashable, Spot] = {}
+        self._sessions: defaultdict[Hashable, list[Placed]] = defaultdict(list)
         self._recent: defaultdict[Hashable, Recent] = defaultdict(Recent)
         self.unheld = 0
 
@@ -53,8 +58,10 @@ class PrefixRules:
 
     def note(self, placed: Placed, origin: Origin) -> None:
         """Let later prompts find this one."""
+        session = self._sessions[origin.session]
+        session.append(placed)
         for pool in origin.pools:
-            self._recent[pool].add(placed)
+            self._recent[pool].add(session)
 
     def _start(self, prompt: int, prefix: int | None, origin: Origin) -> Spot:
         previous = origin.previous
