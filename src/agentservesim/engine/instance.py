@@ -199,7 +199,7 @@ class Instance:
                 for request in step.first:
                     request.first_token_ps = end
                     request.prefill_ps = end - request.arrival_ps - request.queue_ps
-            if self._listener is not None:
+            if self._listener is not None and step.duration_ps:
                 self._record(step, self.scheduler.pool.free)
 
     def _decide(self, now: int) -> Step | None:
