@@ -60,23 +60,19 @@ def test_claude_code_on_four_h100_takes_less_than_ten_seconds(fleet: InstanceCon
 def test_hits_with_unlimited_kv_are_those_of_the_trace() -> None:
     """Without reuse of replies, cached tokens equal `prefix_tokens` to within a block a turn.
 
-    The exceptions are few and known: turns of which the trace says that more was cached than the
-    longest prompt before it in the program (the provider had cached a reply, or an earlier session),
-    and a pair of sub-agents that send the same beginning at once, in which the other one was first.
+    The exceptions are few and known: 19 turns of which the trace says that more was cached than its own
+    content explains (tests/workload/test_recorded.py), and two sub-agents that send the same beginning
+    at almost the same time, of which the other one was first when it was recorded.
     """
     workload = WorkloadConfig(trace=trace(CLAUDE_CODE), reuse_output=False)
     plan = prepare(Scenario(workload=workload, instances=(InstanceConfig(num_gpu_blocks=10**9),)))
-    rows = []
-    for program in plan.workload.programs:
-        longest = 0
-        for turn in program.turns:
-            rows.append((turn.id, turn.prefix_tokens, turn.prefix_tokens <= longest))  # type: ignore[operator]
-            longest = max(longest, turn.prompt_tokens)
-    stated = pl.DataFrame(rows, schema=["turn_id", "prefix_tokens", "possible"], orient="row")
+    stated = pl.DataFrame(
+        [(turn.id, turn.prefix_tokens) for program in plan.workload.programs for turn in program.turns],
+        schema=["turn_id", "prefix_tokens"],
+        orient="row",
+    )
     turns = plan.run().turns.join(stated, on="turn_id")
     missing = pl.col("prefix_tokens") - pl.col("cached_tokens")
     off = turns.filter((missing > 16) | (missing < 0))
-    print(off.select("turn_id", "prompt_tokens", "prefix_tokens", "cached_tokens", "possible"))
-    assert off.height <= 25
-    assert off.filter("possible").height <= 2
+    assert off.height <= 19 + 2, off.select("turn_id", "prompt_tokens", "prefix_tokens", "cached_tokens")
     assert turns["cached_tokens"].sum() == pytest.approx(turns["prefix_tokens"].sum(), rel=2e-3)
