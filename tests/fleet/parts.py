@@ -9,7 +9,16 @@ from agentservesim.cost.base import Batch
 from agentservesim.engine.config import EngineConfig
 from agentservesim.fleet import Counts, Fleet, InstanceSpec
 from agentservesim.fleet.config import ToolsConfig
-from agentservesim.model import PS_PER_S, Dependency, Program, StepRecord, ToolCall, Turn, TurnRecord, Workload
+from agentservesim.model import (
+    PS_PER_S,
+    Dependency,
+    Program,
+    StepRecord,
+    ToolCall,
+    Turn,
+    TurnRecord,
+    Workload,
+)
 from agentservesim.policies.protocols import Router
 from agentservesim.policies.routers import RoundRobin
 from tests.paths import root

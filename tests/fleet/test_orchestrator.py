@@ -263,7 +263,5 @@ def test_every_turn_is_served_once(max_concurrency: int | None) -> None:
     programs = [chain(f"p{i}", [1 + i % 3] * (1 + i % 4), gap_s=i % 5, arrival_s=i) for i in range(40)]
     done = serve(programs, [instance() for _ in range(3)], max_concurrency=max_concurrency)
     served = [(r.program_id, r.turn_id, r.session_id, r.index, r.output_tokens) for r in done.log.turns]
-    expected = [
-        (p.id, t.id, t.session_id, t.index, t.output_tokens) for p in programs for t in p.turns
-    ]
+    expected = [(p.id, t.id, t.session_id, t.index, t.output_tokens) for p in programs for t in p.turns]
     assert sorted(served) == sorted(expected)

@@ -166,9 +166,7 @@ def test_the_calls_of_a_last_turn_occupy_nobody() -> None:
     """What nobody waits for is not run: there is no turn that could tell how long it matters."""
     programs = [
         program(turn(0, 1, name="last", tools=[call("Bash", 50)]), name="p"),
-        program(
-            turn(0, 2, name="q:0", tools=[call("Bash", 5)]), turn(1, 1, after(0), name="q:1"), name="q"
-        ),
+        program(turn(0, 2, name="q:0", tools=[call("Bash", 5)]), turn(1, 1, after(0), name="q:1"), name="q"),
     ]
     assert serve(programs, tools=limited(1)).times("q:1") == (5, 7, 8)
 
@@ -210,15 +208,11 @@ def test_a_pool_of_workers_is_a_queue(calls: list[tuple[int, int]], workers: int
 def spans_and_calls(draw: st.DrawFn) -> tuple[int | None, list[ToolCall]]:
     """Calls, each known or not, and a recorded span that need not agree with them."""
     durations = st.none() | st.integers(0, 9)
-    calls = [
-        call("t", draw(durations), draw(st.integers(0, 5))) for _ in range(draw(st.integers(0, 3)))
-    ]
+    calls = [call("t", draw(durations), draw(st.integers(0, 5))) for _ in range(draw(st.integers(0, 3)))]
     return draw(st.none() | st.integers(0, 12)), calls
 
 
-@given(
-    st.lists(spans_and_calls(), min_size=1, max_size=6), st.sampled_from(["recorded", "drawn"])
-)
+@given(st.lists(spans_and_calls(), min_size=1, max_size=6), st.sampled_from(["recorded", "drawn"]))
 def test_enough_workers_are_no_limit(turns: list[tuple[int | None, list[ToolCall]]], durations: str) -> None:
     """A limit that is never reached changes nothing, whatever the trace says about spans and calls."""
     programs = []

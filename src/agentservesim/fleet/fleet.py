@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 from agentservesim.cost.base import StepTime
 from agentservesim.engine.config import EngineConfig
@@ -162,11 +163,8 @@ class Fleet:
         view = TurnView(run.program.id, turn.session_id, turn.index, turn.prompt_tokens, turn.priority, home)
         now = self._kernel.now
         index = self._router.route(view, servers, to_s(now))
-        if not (isinstance(index, int) and 0 <= index < len(servers)):
-            raise InputError(
-                f"router {type(self._router).__name__}: route() of turn '{turn.id}' returned {index!r}; "
-                f"it must be the index of an instance, 0 to {len(servers) - 1}"
-            )
+        if type(index) is not int or not 0 <= index < len(servers):
+            index = self._checked(index, turn)
         homes[turn.session_id] = index
         homes.setdefault(None, index)
         server = servers[index]
@@ -176,6 +174,15 @@ class Fleet:
             self._kernel.after(server.spec.frontend_in_ps, server.instance.submit, request)
         else:
             server.instance.submit(request)
+
+    def _checked(self, choice: object, turn: Turn) -> int:
+        """The router's choice as an index; other kinds of whole numbers, such as numpy's, will do."""
+        if isinstance(choice, SupportsIndex) and 0 <= choice.__index__() < len(self._servers):
+            return choice.__index__()
+        raise InputError(
+            f"router {type(self._router).__name__}: route() of turn '{turn.id}' returned {choice!r}; "
+            f"it must be the index of an instance, 0 to {len(self._servers) - 1}"
+        )
 
     def _finished(self, request: Request) -> None:
         server, sent, turn = self._servers[request.instance], request.owner, request.turn

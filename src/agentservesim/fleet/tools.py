@@ -56,7 +56,7 @@ class ToolSimulator:
     def span(self, turn: Turn, recorded_ps: int | None) -> int:
         """From a turn's last token to the end of its last call, with a worker for each call.
 
-        `recorded_ps` is the recorded span, taken where durations are; 0 is of who does not wait for the calls.
+        `recorded_ps` is the recorded span, taken where durations are; 0 is of those who wait for no call.
         """
         calls = turn.tools
         if recorded_ps is not None and (not recorded_ps or not calls or self._config.durations == "recorded"):

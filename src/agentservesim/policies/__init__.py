@@ -58,7 +58,7 @@ def _imported(family: str, name: str) -> Any:
     module, _, attribute = name.partition(":")
     try:
         return getattr(import_module(module), attribute)
-    except ImportError as error:
+    except (ImportError, SyntaxError, TypeError, ValueError) as error:
         raise InputError(f"{family} '{name}': cannot import '{module}': {error}") from None
     except AttributeError:
         raise InputError(f"{family} '{name}': '{module}' has no '{attribute}'") from None

@@ -1,0 +1,113 @@
+"""One loader for built-in policies and for anybody's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+import pytest
+
+from agentservesim.model import InputError
+from agentservesim.policies import InstanceView, Router, TurnView, list_policies, load_policy
+from agentservesim.policies.routers import LeastLoaded, RoundRobin, SessionAffinity
+
+
+@dataclass
+class Capped:
+    """Fills one instance after the other."""
+
+    cap: int = 8
+    share: float = 1.0
+    strict: bool = False
+    label: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.cap < 1:
+            raise ValueError("cap must be at least 1")
+
+    def route(self, turn: TurnView, instances: Sequence[InstanceView], now_s: float) -> int:
+        return next((view.index for view in instances if view.load < self.cap), 0)
+
+
+class Plain:
+    """A router without parameters."""
+
+    def route(self, turn: TurnView, instances: Sequence[InstanceView], now_s: float) -> int:
+        return 0
+
+
+class NoRouter:
+    """Lacks route."""
+
+
+@pytest.fixture(autouse=True)
+def mine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of somebody else's."""
+    module = ModuleType("mine")
+    module.Capped, module.Plain, module.NoRouter = Capped, Plain, NoRouter  # type: ignore[attr-defined]
+    module.number = 7  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mine", module)
+
+
+def refused(spec: str) -> str:
+    with pytest.raises(InputError) as caught:
+        load_policy("router", spec)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_built_in_routers_by_name() -> None:
+    for name, kind in {
+        "round-robin": RoundRobin,
+        "least-loaded": LeastLoaded,
+        "session-affinity": SessionAffinity,
+    }.items():
+        router = load_policy("router", name)
+        assert type(router) is kind
+        assert isinstance(router, Router)
+
+
+def test_the_list_says_what_each_does() -> None:
+    listed = list_policies("router")
+    assert set(listed) >= {"round-robin", "least-loaded", "session-affinity"}
+    assert listed["round-robin"] == "Every turn goes to the next instance."
+
+
+def test_every_load_is_a_new_object() -> None:
+    one, other = load_policy("router", "round-robin"), load_policy("router", "round-robin")
+    assert one is not other
+
+
+def test_a_class_of_any_module_with_parameters() -> None:
+    assert load_policy("router", "mine:Capped") == Capped()
+    loaded = load_policy("router", "mine:Capped,cap=3,share=1.25,strict=true,label=Blue")
+    assert loaded == Capped(3, 1.25, True, "Blue")
+    assert isinstance(load_policy("router", "mine:Plain"), Plain)
+
+
+@pytest.mark.parametrize(
+    ("spec", "parts"),
+    [
+        ("sesion-affinity", ["unknown router 'sesion-affinity'", "did you mean 'session-affinity'?"]),
+        ("zzz", ["unknown router 'zzz'", "least-loaded, round-robin, session-affinity"]),
+        ("", ["unknown router ''"]),
+        ("round-robin,cap=1", ["round-robin", "cap"]),
+        ("mine:Capped,capp=1", ["unknown parameter 'capp'", "did you mean 'cap'?"]),
+        ("mine:Capped,zzz=1", ["unknown parameter 'zzz'", "there are cap, share, strict, label"]),
+        ("mine:Capped,cap", ["name=value", "'cap'"]),
+        ("mine:Capped,cap=0", ["cap must be at least 1"]),
+        ("mine:Plain,cap=1", ["mine:Plain", "cap"]),
+        ("mine:NoRouter", ["mine:NoRouter", "needs the method route"]),
+        ("mine:number", ["mine:number"]),
+        ("mine:Absent", ["'mine' has no 'Absent'"]),
+        ("mine:", ["mine:"]),
+        (":Plain", [":Plain"]),
+        ("no_such_module:Plain", ["cannot import 'no_such_module'"]),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused_in_one_line(spec: str, parts: list[str]) -> None:
+    message = refused(spec)
+    assert all(part in message for part in parts), message
