@@ -38,9 +38,10 @@ def write(folder: Path, summary: Summary, tables: Mapping[str, pl.DataFrame]) ->
     Raises InputError if the folder is not a run's, or the disk does not take it.
     """
     check_target(folder)
+    place = folder.absolute()
     try:
-        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
     except OSError as error:
         raise InputError(f"{folder}: cannot be made: {error.strerror}") from None
     try:
@@ -49,7 +50,7 @@ def write(folder: Path, summary: Summary, tables: Mapping[str, pl.DataFrame]) ->
         (draft / GUIDE).write_text(_guide(summary, tables), encoding="utf-8")
         (draft / SUMMARY).write_bytes(to_json(summary))
         draft.chmod(0o755)
-        _replace(folder, draft)
+        _replace(place, draft)
     except OSError as error:
         raise InputError(f"{folder}: could not be written: {error.strerror or error}") from None
     finally:
