@@ -133,6 +133,7 @@ class Instance:
         self._depth = 2 if config.async_scheduling else 1
         self._flight: list[Step] = []
         self._tick: Event | None = None
+        self._deciding = False
         self._plan: Leap | None = None
 
     def submit(self, request: Request) -> None:
@@ -149,7 +150,7 @@ class Instance:
             self._kernel.cancel(self._tick)  # type: ignore[arg-type]
             self._tick = self._kernel.at(self._plan.tick, self._settle, None, SETTLE + self.index)
             self._plan = None
-        if self._tick is None:
+        if self._tick is None and not self._deciding:
             self._tick = self._kernel.at(self._kernel.now, self._schedule, None, SCHEDULE + self.index)
 
     def catch_up(self) -> None:
@@ -166,12 +167,14 @@ class Instance:
         """A tick: a step has ended, and its last requests with it."""
         kernel = self._kernel
         self._tick = None
+        self._deciding = True
         if self._plan is not None:
             self._commit(self._plan, self._plan.steps)
             if self._plan.coda:
                 self._take_coda(self._plan)
             self._plan = None
         self._end(self._flight.pop(0))
+        self._deciding = False
         if kernel.peek() == kernel.now:
             self._tick = kernel.at(kernel.now, self._schedule, None, SCHEDULE + self.index)
         else:
@@ -180,7 +183,12 @@ class Instance:
     def _schedule(self, _: object) -> None:
         """Fill the pipeline, then sleep until the next tick."""
         self._tick = None
+        self._deciding = True
         self._fill(self._kernel.now)
+        if not self._flight and self.scheduler.memory is not None:
+            while self.scheduler.waiting.queue and not self._flight and self.scheduler.memory.open_valve():
+                self._fill(self._kernel.now)
+        self._deciding = False
         if self._flight:
             self._sleep()
 
@@ -191,6 +199,8 @@ class Instance:
             if step is None:
                 break
             step.start_ps = flight[-1].start_ps + flight[-1].duration_ps if flight else now
+            if step.load_ps:
+                step.duration_ps = max(step.duration_ps, step.load_ps - step.start_ps) + step.first_layer_ps
             flight.append(step)
             if step.duration_ps:
                 self.steps += 1
@@ -198,7 +208,7 @@ class Instance:
                 end = step.start_ps + step.duration_ps
                 for request in step.first:
                     request.first_token_ps = end
-                    request.prefill_ps = end - request.arrival_ps - request.queue_ps
+                    request.prefill_ps = end - request.arrival_ps - request.queue_ps - request.transfer_ps
             if self._listener is not None and step.duration_ps:
                 self._record(step, self.scheduler.pool.free)
 
@@ -220,7 +230,8 @@ class Instance:
             ahead = self.scheduler.steps_ahead()
             if ahead > 1:
                 second = flight[1].duration_ps if self._depth == 2 else 0
-                coda = second > 0 and self.scheduler.ends_after(ahead)
+                # With tiers and pins the tick behind the leap may do more than schedule.
+                coda = second > 0 and self.scheduler.memory is None and self.scheduler.ends_after(ahead)
                 self._plan = plan = Leap(ahead, tick, second, *self.scheduler.cost_ahead(), coda)
                 tick = plan.tick_at(ahead + 1)
                 if coda:

@@ -28,6 +28,7 @@ class Request:
         "in_rows",
         "instance",
         "known",
+        "loaded_blocks",
         "owner",
         "path",
         "place",
@@ -39,14 +40,17 @@ class Request:
         "recomputed_tokens",
         "running",
         "scheduled_ps",
+        "session",
         "since_ps",
         "total",
+        "transfer_ps",
         "turn",
     )
 
-    def __init__(self, turn: Turn, arrival_ps: int, owner: object = None) -> None:
+    def __init__(self, turn: Turn, arrival_ps: int, owner: object = None, program_id: str = "") -> None:
         self.turn = turn
         self.owner = owner
+        self.session = (program_id, turn.session_id)
         self.id = turn.id
         self.path = turn.path
         self.priority = turn.priority
@@ -71,6 +75,8 @@ class Request:
         self.since_ps = arrival_ps
         self.queue_ps = 0
         self.prefill_ps = 0
+        self.transfer_ps = 0
+        self.loaded_blocks: dict[str, int] = {}
 
     def __repr__(self) -> str:
         return f"Request({self.id!r}, {self.computed}/{self.known} of {self.total} tokens)"

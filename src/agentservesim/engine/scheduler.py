@@ -16,9 +16,10 @@ from operator import attrgetter
 
 from agentservesim.cost.base import Batch, StepTime
 from agentservesim.engine.config import EngineConfig, rules_of
+from agentservesim.engine.memory import Memory
 from agentservesim.engine.request import Request
 from agentservesim.engine.rows import DecodeRows
-from agentservesim.kv.pool import BlockPool, Hit
+from agentservesim.kv.pool import NO_HIT, BlockPool, Hit
 
 running_order = attrgetter("place")
 Requests = Sequence[Request]
@@ -28,10 +29,21 @@ class Step:
     """One scheduled step.
 
     chunks: prefill rows (new tokens, history), and `prefills` whose they are. `first` are requests
-    whose first token it yields, `ending` those whose last one, both in running order.
+    whose first token it yields, `ending` those whose last one, both in running order. It does not
+    end before `load_ps`, when KV that comes in layer by layer under it is there.
     """
 
-    __slots__ = ("chunks", "decode_rows", "duration_ps", "ending", "first", "prefills", "start_ps")
+    __slots__ = (
+        "chunks",
+        "decode_rows",
+        "duration_ps",
+        "ending",
+        "first",
+        "first_layer_ps",
+        "load_ps",
+        "prefills",
+        "start_ps",
+    )
 
     def __init__(
         self, decode_rows: int = 0, start_ps: int = 0, duration_ps: int = 0, ending: Requests = ()
@@ -43,6 +55,8 @@ class Step:
         self.decode_rows = decode_rows
         self.start_ps = start_ps
         self.duration_ps = duration_ps
+        self.load_ps = 0
+        self.first_layer_ps = 0
 
     @property
     def prefill_tokens(self) -> int:
@@ -137,6 +151,7 @@ class Scheduler:
         self.running: list[Request] = []
         self.rows = DecodeRows(step_time.knots, config.block_size)
         self.preemptions = 0
+        self.memory: Memory | None = None
         self.on_admit: Callable[[Request, int], None] | None = None
         self.on_preempt: Callable[[Request], None] | None = None
         self.on_step: Callable[[Step], None] | None = None
@@ -331,6 +346,8 @@ class Scheduler:
                 continue
             need = -(-(computed + new) // size) - request.holding.blocks
             while need > self.pool.free:
+                if self.memory is not None and self.memory.reclaim(need - self.pool.free, running=True):
+                    continue
                 victim = self.waiting.victim(running)
                 place = running.index(victim)
                 del running[place]
@@ -398,25 +415,64 @@ class Scheduler:
 
     def _admit(self, step: Step, now: int, budget: int, cap: int, joining: list[Request]) -> None:
         """Admit waiting requests in order until one does not fit."""
-        waiting, running = self.waiting, self.running
+        waiting, running, memory = self.waiting, self.running, self.memory
         while waiting.queue and budget > 0 and len(running) < self.config.max_num_seqs:
             request = waiting.head()
-            hit = self.pool.lookup(request.path, (request.known - 1) // self.config.block_size)
-            new = self._admissible(request, hit, budget, cap)
+            hit = self._hit(request)
+            load = memory.loadable(request, hit) if memory is not None else 0
+            new = self._admissible(request, hit, load, budget, cap)
             if new == 0:
+                if memory is not None and memory.reclaim(self._missing(request, hit), running=False):
+                    continue
                 break
             waiting.pop()
-            self.pool.acquire(request.holding, hit)
-            self._start(request, hit.blocks * self.config.block_size, now)
+            if request.holding.blocks == 0:
+                self.pool.acquire(request.holding, hit)
+            if load and memory is not None and self._load(memory, step, request, load, now):
+                continue
+            self._start(request, request.holding.blocks * self.config.block_size, now)
             self._compute_chunk(step, request, new, joining)
             if request.computed < request.known:
                 self._prefills.append(request)
             budget -= new
 
-    def _admissible(self, request: Request, hit: Hit, budget: int, cap: int) -> int:
-        """Tokens that a waiting request may compute in its first step; 0 if it must wait on."""
+    def _hit(self, request: Request) -> Hit:
+        """What a waiting request finds in HBM, beyond the blocks that were loaded for it."""
+        if request.holding.blocks:
+            return NO_HIT
+        return self.pool.lookup(request.path, (request.known - 1) // self.config.block_size)
+
+    def _missing(self, request: Request, hit: Hit) -> int:
+        """Blocks by which the pool is too small for all of a waiting request."""
+        have = hit.blocks + request.holding.blocks
+        watermark = self._watermark if self.running else 0
+        return -(-request.known // self.config.block_size) - have + hit.free + watermark - self.pool.free
+
+    def _load(self, memory: Memory, step: Step, request: Request, blocks: int, now: int) -> bool:
+        """Start to bring up blocks for a request that leaves the queue; True if it waits for them."""
+        if memory.layerwise:
+            took_ps, first_layer_ps = memory.stream(request, blocks)
+            step.load_ps = max(step.load_ps, now + took_ps)
+            step.first_layer_ps = max(step.first_layer_ps, first_layer_ps)
+            return False
+        request.queue_ps += now - request.since_ps
+        request.since_ps = now
+        memory.load(request, blocks, self._loaded)
+        return True
+
+    def _loaded(self, request: Request, took_ps: int) -> None:
+        """A request's KV has come up: it is the first to be admitted."""
+        request.since_ps += took_ps
+        self.waiting.put_back(request)
+
+    def _admissible(self, request: Request, hit: Hit, load: int, budget: int, cap: int) -> int:
+        """Tokens that a waiting request may compute in its first step; 0 if it must wait on.
+
+        `load` blocks behind the hit would be loaded first.
+        """
         size = self.config.block_size
-        start = hit.blocks * size
+        have = hit.blocks + request.holding.blocks
+        start = (have + load) * size
         new = request.known - start
         if 0 < cap < new:
             new = cap
@@ -424,7 +480,7 @@ class Scheduler:
             if not self.config.enable_chunked_prefill:
                 return 0
             new = budget
-        room = self.pool.free - hit.free + hit.blocks - (self._watermark if self.running else 0)
+        room = self.pool.free - hit.free + have - (self._watermark if self.running else 0)
         if self._reserve_full and -(-request.known // size) > room:
             return 0
         return new if -(-(start + new) // size) <= room else 0
@@ -435,8 +491,11 @@ class Scheduler:
         self._last_place += 1
         request.place = self._last_place
         self.running.append(request)
-        request.queue_ps += now - request.since_ps
+        wait_ps = now - request.since_ps
+        request.queue_ps += wait_ps
         request.since_ps = now
+        if self.memory is not None:
+            self.memory.admitted(request, wait_ps, hit_tokens)
         if request.scheduled_ps < 0:
             request.scheduled_ps = now
             request.cached_tokens = hit_tokens
@@ -457,8 +516,9 @@ class Scheduler:
         if budget == 0:
             return True
         request = self.waiting.head()
-        hit = self.pool.lookup(request.path, (request.known - 1) // self.config.block_size)
-        if self._admissible(request, hit, budget, self.config.long_prefill_token_threshold):
+        hit = self._hit(request)
+        load = self.memory.loadable(request, hit) if self.memory is not None else 0
+        if self._admissible(request, hit, load, budget, self.config.long_prefill_token_threshold):
             return False
         return not self.pool.is_being_written(hit.dead_end)
 
@@ -473,7 +533,9 @@ class Scheduler:
         if rows.count > self._budget:
             return 0
         most = min(rows.next_end(), rows.next_border() - 1) - rows.clock
-        steps = rows.steps_that_fit(self.pool.free, most) if most > 0 else 0
+        # A policy that ranks what to evict is asked at the very step that evicts.
+        free = self.pool.free if self.pool.on_shortage is None else self.pool.blanks
+        steps = rows.steps_that_fit(free, most) if most > 0 else 0
         return steps if steps and self._head_is_stuck() else 0
 
     def ends_after(self, steps: int) -> bool:

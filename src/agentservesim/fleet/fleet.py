@@ -12,11 +12,16 @@ from agentservesim.engine.config import EngineConfig
 from agentservesim.engine.instance import Instance
 from agentservesim.engine.request import Request
 from agentservesim.fleet.config import ToolsConfig
+from agentservesim.fleet.memory import equip
 from agentservesim.fleet.orchestrator import Orchestrator, ProgramRun
 from agentservesim.fleet.tools import ToolSimulator
 from agentservesim.kernel import Kernel
-from agentservesim.model import InputError, Listener, Turn, TurnRecord, Workload, to_s
+from agentservesim.kv.config import MemoryConfig
+from agentservesim.kv.residency import Chain, Residency
+from agentservesim.kv.tiers import KvShape
+from agentservesim.model import InputError, Listener, Turn, TurnRecord, Workload, to_ps, to_s
 from agentservesim.policies.protocols import Router, TurnView
+from agentservesim.policies.residency import Lru
 
 PROGRESS_EVERY = 64
 """Turns between two calls of a progress callback."""
@@ -25,7 +30,7 @@ PROGRESS_EVERY = 64
 @dataclass(frozen=True, slots=True)
 class InstanceSpec:
     """An instance to build. The front end takes `frontend_in_ps` from client to waiting queue and
-    `frontend_out_ps` from engine to client."""
+    `frontend_out_ps` from engine to client. `kv_shape` is needed where KV is moved."""
 
     name: str
     engine: EngineConfig
@@ -33,6 +38,7 @@ class InstanceSpec:
     num_gpu_blocks: int
     frontend_in_ps: int = 0
     frontend_out_ps: int = 0
+    kv_shape: KvShape | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,8 @@ class Fleet:
         listener: Listener,
         leap: bool = True,
         max_concurrency: int | None = None,
+        memory: MemoryConfig | None = None,
+        residency: object = None,
     ) -> None:
         self._kernel = kernel = Kernel()
         self._router = router
@@ -123,8 +131,25 @@ class Fleet:
             )
             for index, spec in enumerate(instances)
         ]
+        self.residencies = self._equip(instances, memory or MemoryConfig(), residency or Lru())
+        self._tick_ps = to_ps(getattr(residency, "tick_s", 0.0) or 0.0)
+        if self._tick_ps:
+            kernel.after(self._tick_ps, self._tick)
         self._orchestrator = Orchestrator(
             workload.programs, kernel, ToolSimulator(tools, kernel, seed), self._send, max_concurrency
+        )
+
+    def _equip(self, specs: Sequence[InstanceSpec], memory: MemoryConfig, policy: object) -> list[Residency]:
+        """The memory models of the instances; none where LRU and HBM are all there is."""
+        if type(policy) is Lru and not memory.tiers:
+            return []
+        return equip(
+            [server.instance for server in self._servers],
+            [spec.step_time for spec in specs],
+            [spec.kv_shape or KvShape(spec.engine.block_size, 1) for spec in specs],
+            memory,
+            policy,
+            self._kernel,
         )
 
     @property
@@ -165,11 +190,14 @@ class Fleet:
         index = self._router.route(view, servers, to_s(now))
         if type(index) is not int or not 0 <= index < len(servers):
             index = self._checked(index, turn)
+        if self.residencies and turn.session_id in homes:
+            session = run.program.id, turn.session_id
+            self.residencies[homes[turn.session_id]].gap_ends(session, home == index)
         homes[turn.session_id] = index
         homes.setdefault(None, index)
         server = servers[index]
         server.load += 1
-        request = Request(turn, now, Sent(run, gap_ps))
+        request = Request(turn, now, Sent(run, gap_ps), run.program.id)
         if server.spec.frontend_in_ps:
             self._kernel.after(server.spec.frontend_in_ps, server.instance.submit, request)
         else:
@@ -192,6 +220,9 @@ class Fleet:
         finish_ps = request.finish_ps + out_ps
         first_ps = request.first_token_ps + out_ps
         prefill_ps = request.prefill_ps + out_ps
+        in_engine_ps = request.queue_ps + prefill_ps + request.transfer_ps
+        if self.residencies:
+            self._note_gap(self.residencies[request.instance], sent.run, request)
         self._listener.turn_done(
             TurnRecord(
                 program_id=sent.run.program.id,
@@ -206,8 +237,8 @@ class Fleet:
                 gap_ps=sent.gap_ps,
                 queue_ps=request.queue_ps,
                 prefill_ps=prefill_ps,
-                decode_ps=finish_ps - request.arrival_ps - request.queue_ps - prefill_ps,
-                transfer_ps=0,
+                decode_ps=finish_ps - request.arrival_ps - in_engine_ps,
+                transfer_ps=request.transfer_ps,
                 prompt_tokens=turn.prompt_tokens,
                 output_tokens=turn.output_tokens,
                 cached_tokens=request.cached_tokens,
@@ -220,3 +251,27 @@ class Fleet:
         if self._progress is not None and self._turns_left % PROGRESS_EVERY == 0:
             self._progress(self._turns - self._turns_left)
         self._orchestrator.finished(sent.run, turn, finish_ps)
+
+    def _tick(self, _: object) -> None:
+        for residency in self.residencies:
+            residency.tick()
+        if self._kernel.peek() is not None:
+            self._kernel.after(self._tick_ps, self._tick)
+
+    def _note_gap(self, residency: Residency, run: ProgramRun, request: Request) -> None:
+        """Tell the memory model what the turn left behind, and whether its session goes on."""
+        program, turn = run.program, request.turn
+        session = program.id, turn.session_id
+        if run.turns_left == 1:
+            residency.forget(session)
+            residency.program_ends(program.id, len(program.turns))
+        elif run.last_turns[turn.session_id] == turn.index:
+            residency.forget(session)
+        else:
+            chain = residency.chains.get(session)
+            if chain is None:
+                chain = residency.chains[session] = Chain(session, run.start_ps)
+            chain.path, chain.turns_done = turn.path, chain.turns_done + 1
+            chain.blocks = (turn.total_tokens - 1) // self._servers[request.instance].spec.engine.block_size
+            chain.tools = tuple(call.name for call in turn.tools)
+            residency.gap_starts(chain)

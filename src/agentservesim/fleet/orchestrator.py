@@ -29,8 +29,10 @@ class ProgramRun:
         "dependents",
         "end_ps",
         "homes",
+        "last_turns",
         "program",
         "ready_ps",
+        "start_ps",
         "turns_left",
         "waiting_for",
     )
@@ -38,7 +40,9 @@ class ProgramRun:
     def __init__(self, program: Program, start_ps: int) -> None:
         turns = program.turns
         self.program = program
+        self.start_ps = start_ps
         self.end_ps = start_ps
+        self.last_turns = {turn.session_id: turn.index for turn in turns}
         self.turns_left = len(turns)
         self.waiting_for = [len(turn.dependencies) for turn in turns]
         self.ready_ps = [start_ps + turn.not_before_ps for turn in turns]

@@ -110,12 +110,14 @@ Range = tuple[Lane, int, int]
 
 @dataclass(slots=True, eq=False)
 class Holding:
-    """The blocks of one request: `ranges` of hashed blocks, then blanks up to `blocks` in all.
+    """The blocks of one request: `ranges` of hashed blocks, then blanks up to block `blocks`.
 
+    A copy of part of a sequence begins at block `start`; a request's own blocks begin at 0.
     `catch_up` is called before anybody looks at segments that this holding is still writing.
     """
 
     path: Path
+    start: int = 0
     blocks: int = 0
     hashed: int = 0
     ranges: list[Range] = field(default_factory=list)
@@ -142,7 +144,8 @@ class BlockPool:
     """Counts, hits and evictions of `num_blocks` KV blocks, one of which is vLLM's null block.
 
     `on_hash(holding, first, end)` and `on_evict(segment, first, end)` are called with the blocks just
-    hashed, or just evicted (the highest index went first), if set.
+    hashed, or just evicted (the highest index went first), `on_shortage(blocks)` before so many
+    blocks with content are evicted, if set.
     """
 
     def __init__(
@@ -158,6 +161,7 @@ class BlockPool:
         self.evicted_blocks = 0
         self.on_hash: Callable[[Holding, int, int], None] | None = None
         self.on_evict: Callable[[Segment, int, int], None] | None = None
+        self.on_shortage: Callable[[int], None] | None = None
         self.contended = 0
         self._blanks = num_blocks - 1
         self._segments: dict[Segment, SegmentBlocks] = {}
@@ -168,12 +172,12 @@ class BlockPool:
 
     # ---- looking up ---------------------------------------------------------------------------
 
-    def lookup(self, path: Path, max_blocks: int) -> Hit:
-        """The longest run of cached blocks from the start of `path`, at most `max_blocks`."""
-        if not self.caching or max_blocks <= 0:
+    def lookup(self, path: Path, max_blocks: int, start: int = 0) -> Hit:
+        """The longest run of cached blocks of `path` from block `start` to at most `max_blocks`."""
+        if not self.caching or max_blocks <= start:
             return NO_HIT
         size = self.block_size
-        at = free = 0
+        at, free = start, 0
         ranges: list[Range] = []
         for segment, end in path:
             limit = end // size
@@ -225,11 +229,11 @@ class BlockPool:
     # ---- taking and giving back ---------------------------------------------------------------
 
     def acquire(self, holding: Holding, hit: Hit) -> None:
-        """Reference the blocks of a hit; the holding must be empty."""
+        """Reference the blocks of a hit; the holding must be empty and begin where the hit does."""
         for lane, first, end in hit.ranges:
             self._reference(lane, first, end)
             holding.ranges.append((lane, first, end))
-        holding.blocks = holding.hashed = hit.blocks
+        holding.blocks = holding.hashed = max(hit.blocks, holding.start)
 
     def take(self, count: int) -> None:
         """Take blocks from the head of the free queue, evicting what they hold.
@@ -244,6 +248,8 @@ class BlockPool:
             return
         count -= self._blanks
         self._blanks = 0
+        if self.on_shortage is not None:
+            self.on_shortage(count)
         tail = self._tail
         while count:
             extent = self._head.behind
@@ -314,8 +320,11 @@ class BlockPool:
         else:
             extents.append(Extent(lane, first, end, 1))
 
-    def release(self, holding: Holding) -> None:
-        """Give back every block of the holding, tail first, and empty it."""
+    def release(self, holding: Holding, evict_first: bool = False) -> None:
+        """Give back every block of the holding, tail first, and empty it.
+
+        With `evict_first` those that nobody else references go to the head of the free queue.
+        """
         if holding.writes:
             self.end_writing(holding)
         blanks = holding.blocks - holding.hashed
@@ -324,10 +333,28 @@ class BlockPool:
             self._blanks += blanks
         elif blanks:
             self._append(Extent(None, 0, blanks))
+        mark = Extent(None, 0, 0)
+        if evict_first:
+            self._append(mark)
         for lane, first, end in reversed(holding.ranges):
             self._dereference(lane, first, end)
+        if evict_first:
+            self._move_to_head(mark)
         holding.ranges.clear()
-        holding.blocks = holding.hashed = 0
+        holding.blocks = holding.hashed = holding.start
+
+    def _move_to_head(self, mark: Extent) -> None:
+        """Move the extents behind `mark` to the head of the free queue, in their order; unlink `mark`."""
+        head, tail = self._head, self._tail
+        first, last, behind = mark.behind, tail.before, head.behind
+        assert first is not None
+        assert last is not None
+        assert behind is not None
+        if first is not tail and behind is not mark:
+            mark.behind, tail.before = tail, mark
+            head.behind, first.before = first, head
+            last.behind, behind.before = behind, last
+        self._unlink(mark)
 
     # ---- writers ------------------------------------------------------------------------------
 
@@ -466,6 +493,11 @@ class BlockPool:
     # ---- inspection ---------------------------------------------------------------------------
 
     @property
+    def blanks(self) -> int:
+        """Blocks without content at the head of the free queue."""
+        return self._blanks
+
+    @property
     def used(self) -> int:
         """Blocks that are referenced."""
         return self.num_blocks - 1 - self.free
@@ -491,7 +523,9 @@ class BlockPool:
         """
         refs: dict[int, int] = {}
         for holding in holdings:
-            assert sum(end - first for _, first, end in holding.ranges) == holding.hashed <= holding.blocks
+            hashed = sum(end - first for _, first, end in holding.ranges)
+            assert hashed == holding.hashed - holding.start
+            assert holding.hashed <= holding.blocks
             for lane, first, end in holding.ranges:
                 for extent in lane.extents:
                     if extent.first < end and extent.end > first:

@@ -7,7 +7,7 @@ are to come is in no view.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 
@@ -57,3 +57,131 @@ class Router(Protocol):
 
     def route(self, turn: TurnView, instances: Sequence[InstanceView], now_s: float) -> int:
         """The index of the instance that is to serve the turn."""
+
+
+class ChainView(NamedTuple):
+    """The KV of one session on one instance, while its tools run.
+
+    `tokens` of context are worth keeping; `kept_tokens` says how many of them each tier holds
+    (HBM, cached or pinned, under "hbm"). Past gaps are this session's own, oldest first.
+    """
+
+    program_id: str
+    session_id: str
+    instance: int
+    arrival_s: float
+    turns_done: int
+    tokens: int
+    kept_tokens: Mapping[str, int]
+    pinned_until_s: float | None
+    tools: tuple[str, ...]
+    gap_started_s: float
+    past_gaps_s: tuple[float, ...]
+    hints: Mapping[str, object]
+
+
+class ServerView(Protocol):
+    """An instance and its memory, as a residency policy sees it."""
+
+    @property
+    def now_s(self) -> float:
+        """The time."""
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """Names of the tiers below HBM, fastest first."""
+
+    @property
+    def pool_tokens(self) -> int:
+        """Tokens that the HBM pool can hold."""
+
+    @property
+    def free_tokens(self) -> int:
+        """Tokens of HBM that nothing references (cached content counts as free)."""
+
+    @property
+    def running_tokens(self) -> int:
+        """Context of the requests that run."""
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for admission."""
+
+    @property
+    def queue_delay_s(self) -> float:
+        """Mean wait for admission of later turns whose KV was mostly gone; 0 before the first."""
+
+    def tier_free_tokens(self, tier: str) -> int:
+        """Tokens of a tier that nothing references."""
+
+    def recompute_s(self, tokens: int) -> float:
+        """Time to compute so many tokens from nothing, alone."""
+
+    def step_s(self) -> float:
+        """Duration of a step of the present decode batch."""
+
+    def reload_s(self, tier: str, tokens: int) -> float:
+        """Time to bring so many tokens up from a tier, the backlog of its link included."""
+
+    def demote_s(self, tier: str, tokens: int) -> float:
+        """Time to copy so many tokens down to a tier, the backlog of its link included."""
+
+
+class Placement(NamedTuple):
+    """Where a session's KV is to be while its tools run.
+
+    tier: "hbm" pins it (bringing it up first if it is elsewhere); "cache" leaves it in HBM for LRU to
+    evict; "drop" forgets it; the name of a lower tier copies it there and frees it in HBM. With
+    `copy` the tier gets a copy and HBM keeps its own for LRU.
+    until_s: when to ask again; None is never. hard: a pin that yields only to the valve.
+    """
+
+    tier: str
+    until_s: float | None = None
+    hard: bool = False
+    copy: bool = False
+
+
+CACHE = Placement("cache")
+"""Leave it to LRU."""
+
+
+class GapEnded(NamedTuple):
+    """A session came back: its gap is known now."""
+
+    chain: ChainView
+    gap_s: float
+
+
+class TurnAdmitted(NamedTuple):
+    """A turn was admitted: how long it waited, and how much of its context was at hand."""
+
+    program_id: str
+    session_id: str
+    wait_s: float
+    prompt_tokens: int
+    hit_tokens: int
+
+
+class ProgramEnded(NamedTuple):
+    """A program is done."""
+
+    program_id: str
+    turns: int
+
+
+Event = GapEnded | TurnAdmitted | ProgramEnded
+
+
+@runtime_checkable
+class Residency(Protocol):
+    """Decides where the KV of a program is while its tool runs.
+
+    Optional methods: `observe(event)`; `tick_s` with `tick(chains, server)`, which yields
+    (chain, placement) pairs every `tick_s` seconds; `rank(tier, chains, server)`, which
+    sorts the chains of a tier by what to evict first; `resume(chain, hits, server)`, which says how
+    many tokens to load from below when the turn is back (hits: tokens at hand up to each tier).
+    """
+
+    def place(self, chain: ChainView, server: ServerView) -> Placement:
+        """Asked when the gap starts, and again at each placement's `until_s` while it lasts."""

@@ -1,0 +1,125 @@
+"""What a residency policy sees of an instance, and how an instance gets its memory model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from agentservesim.cost.base import Batch, StepTime
+from agentservesim.engine.instance import Instance
+from agentservesim.engine.memory import Memory
+from agentservesim.kernel import Kernel
+from agentservesim.kv.config import MemoryConfig
+from agentservesim.kv.residency import Residency
+from agentservesim.kv.tiers import KvShape, Tier, build_tiers
+from agentservesim.model import to_s
+
+
+class MemoryView:
+    """A `ServerView` of one instance."""
+
+    def __init__(
+        self, kernel: Kernel, instance: Instance, step_time: StepTime, tiers: tuple[Tier, ...], shape: KvShape
+    ) -> None:
+        self.tiers = tuple(tier.name for tier in tiers)
+        self._kernel = kernel
+        self._scheduler = instance.scheduler
+        self._chunk = instance.config.max_num_batched_tokens
+        self._step_time = step_time
+        self._by_name = {tier.name: tier for tier in tiers}
+        self._shape = shape
+
+    @property
+    def now_s(self) -> float:
+        """The time."""
+        return to_s(self._kernel.now)
+
+    @property
+    def pool_tokens(self) -> int:
+        """Tokens that the HBM pool can hold."""
+        return (self._scheduler.pool.num_blocks - 1) * self._shape.block_size
+
+    @property
+    def free_tokens(self) -> int:
+        """Tokens of HBM that nothing references."""
+        return self._scheduler.pool.free * self._shape.block_size
+
+    @property
+    def running_tokens(self) -> int:
+        """Context of the requests that run."""
+        scheduler = self._scheduler
+        return sum(
+            scheduler.rows.computed(request) if request.in_rows else request.computed
+            for request in scheduler.running
+        )
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for admission."""
+        return len(self._scheduler.waiting)
+
+    @property
+    def queue_delay_s(self) -> float:
+        """Mean wait for admission of the turns whose KV was gone, so far."""
+        memory = self._scheduler.memory
+        return memory.queue_delay_s if memory is not None else 0.0
+
+    def tier_free_tokens(self, tier: str) -> int:
+        """Tokens of a tier that nothing references."""
+        return self._by_name[tier].pool.free * self._shape.block_size
+
+    def recompute_s(self, tokens: int) -> float:
+        """Time to compute so many tokens from nothing, alone, in chunks of the step budget."""
+        knots, total = self._step_time.knots, 0
+        for history in range(0, tokens, self._chunk):
+            chunk = min(self._chunk, tokens - history)
+            total += self._step_time.step_ps(Batch.of(knots, [(chunk, history)]))
+        return to_s(total)
+
+    def step_s(self) -> float:
+        """Duration of a step of the present decode batch."""
+        rows = self._scheduler.rows
+        batch = Batch((), rows.count, rows.counts, rows.contexts(), rows.count)
+        return to_s(self._step_time.step_ps(batch)) if rows.count else 0.0
+
+    def reload_s(self, tier: str, tokens: int) -> float:
+        """Time to bring so many tokens up from a tier, the backlog of its link included."""
+        return self._move_s(tier, tokens, True)
+
+    def demote_s(self, tier: str, tokens: int) -> float:
+        """Time to copy so many tokens down to a tier, the backlog of its link included."""
+        return self._move_s(tier, tokens, False)
+
+    def _move_s(self, tier: str, tokens: int, up: bool) -> float:
+        link = self._by_name[tier].link
+        size = -(-tokens // self._shape.block_size) * self._shape.block_bytes
+        return to_s(link.backlog_ps(up) + link.alone_ps(size, up))
+
+
+def equip(
+    instances: Sequence[Instance],
+    step_times: Sequence[StepTime],
+    shapes: Sequence[KvShape],
+    config: MemoryConfig,
+    policy: Any,
+    kernel: Kernel,
+) -> list[Residency]:
+    """Give every instance its tiers and the policy's hand on its KV."""
+    models = []
+    for instance, step_time, shape, tiers in zip(
+        instances, step_times, shapes, build_tiers(config, shapes, kernel), strict=True
+    ):
+        residency = Residency(
+            instance.index,
+            kernel,
+            instance.scheduler.pool,
+            tiers,
+            shape,
+            policy,
+            instance.wake,
+            config.load == "layerwise",
+        )
+        residency.server = MemoryView(kernel, instance, step_time, tiers, shape)
+        instance.scheduler.memory = Memory(residency, shape.layers)
+        models.append(residency)
+    return models

@@ -1,0 +1,147 @@
+"""Links between tiers: transfers contend for their bandwidth.
+
+A transfer takes `overhead + bytes / bandwidth` of its link's time and arrives one latency later. On a
+FIFO link transfers follow one another; with processor sharing all transfers of a direction progress at
+once, each with an equal share. The two directions of a half-duplex link share one bandwidth budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from heapq import heappop, heappush
+
+from agentservesim.kernel import Event, Kernel
+from agentservesim.kv.config import LinkConfig
+from agentservesim.model import PS_PER_S, to_ps
+
+
+@dataclass(slots=True, eq=False)
+class Transfer:
+    """Bytes on their way over a link. `up` is towards the faster tier."""
+
+    up: bool
+    bytes: int
+    asked_ps: int
+    done: Callable[[Transfer], None]
+    start_ps: int = -1
+    end_ps: int = -1
+
+
+class Link:
+    """One physical link. `bytes_moved` and `busy_ps` are per direction: [down, up]."""
+
+    def __init__(self, config: LinkConfig, kernel: Kernel, ranks: int = 1) -> None:
+        """`ranks` tensor-parallel ranks move their shares over links of their own, side by side."""
+        self.config = config
+        self.bytes_moved = [0, 0]
+        self.busy_ps = [0, 0]
+        self._kernel = kernel
+        self._ranks = ranks
+        self._bandwidth = (config.down_bytes_per_s, config.up_bytes_per_s)
+        self._latency = to_ps(config.latency_s)
+        self._overhead = to_ps(config.overhead_s)
+        full = config.duplex == "full"
+        make = _Sharing if config.sharing == "processor" else _Fifo
+        down = make(kernel)
+        self._lanes: tuple[_Lane, _Lane] = (down, make(kernel) if full else down)
+
+    @property
+    def name(self) -> str:
+        """The two tiers it joins."""
+        return "-".join(self.config.between)
+
+    def work_ps(self, size: int, up: bool) -> int:
+        """Time of the link that a transfer of `size` bytes takes when it is alone."""
+        per_rank = max(size / self._ranks, self.config.min_bytes)
+        return self._overhead + round(per_rank / self._bandwidth[up] * PS_PER_S)
+
+    def alone_ps(self, size: int, up: bool) -> int:
+        """From asking to arrival on an idle link."""
+        return self.work_ps(size, up) + self._latency
+
+    def backlog_ps(self, up: bool) -> int:
+        """How long a transfer asked for now would wait, or the work before it when bandwidth is shared."""
+        return self._lanes[up].backlog_ps()
+
+    def send(self, size: int, up: bool, done: Callable[[Transfer], None]) -> Transfer:
+        """Move `size` bytes; `done(transfer)` is called when the last one has arrived."""
+        transfer = Transfer(up, size, self._kernel.now, done)
+        work = self.work_ps(size, up)
+        self.bytes_moved[up] += size
+        self.busy_ps[up] += work
+        self._lanes[up].enter(work, lambda start: self._arrive(transfer, start))
+        return transfer
+
+    def _arrive(self, transfer: Transfer, start_ps: int) -> None:
+        transfer.start_ps = start_ps
+        transfer.end_ps = self._kernel.now + self._latency
+        self._kernel.at(transfer.end_ps, lambda _: transfer.done(transfer))
+
+
+class _Fifo:
+    """One transfer after the other."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._free_at = 0
+
+    def backlog_ps(self) -> int:
+        return max(self._free_at - self._kernel.now, 0)
+
+    def enter(self, work_ps: int, left: Callable[[int], None]) -> None:
+        """Queue up; `left(start)` is called when the link is through with it."""
+        start = max(self._kernel.now, self._free_at)
+        self._free_at = start + work_ps
+        self._kernel.at(self._free_at, lambda _: left(start))
+
+
+class _Sharing:
+    """All transfers at once. `attained` is the work done for each one that has been there all along."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._attained = Fraction(0)
+        self._since = 0
+        self._entered = 0
+        self._active: list[tuple[Fraction, int, int, Callable[[int], None]]] = []
+        self._next: Event | None = None
+
+    def backlog_ps(self) -> int:
+        self._advance()
+        return int(sum(target - self._attained for target, *_ in self._active))
+
+    def enter(self, work_ps: int, left: Callable[[int], None]) -> None:
+        """Join; `left(start)` is called when its work is done."""
+        self._advance()
+        self._entered += 1
+        target = self._attained + work_ps
+        heappush(self._active, (target, self._entered, self._kernel.now, left))
+        self._plan()
+
+    def _advance(self) -> None:
+        if self._active:
+            self._attained += Fraction(self._kernel.now - self._since, len(self._active))
+        self._since = self._kernel.now
+
+    def _plan(self) -> None:
+        if self._next is not None:
+            self._kernel.cancel(self._next)
+        self._next = None
+        if self._active:
+            wait = (self._active[0][0] - self._attained) * len(self._active)
+            self._next = self._kernel.after(max(-(-wait.numerator // wait.denominator), 0), self._leave)
+
+    def _leave(self, _: object) -> None:
+        self._next = None
+        self._advance()
+        ready = []
+        while self._active and self._active[0][0] <= self._attained:
+            ready.append(heappop(self._active))
+        self._plan()
+        for _, _, start, left in ready:
+            left(start)
+
+
+_Lane = _Fifo | _Sharing
