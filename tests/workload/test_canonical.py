@@ -14,7 +14,7 @@ MS = to_ps(0.001)
 
 
 def row(name: str, **extra: Any) -> dict[str, Any]:
-    return {"request_id": name, "session_id": "s", "input_length": 10, "output_length": 2, **extra}
+    return {"request_id": name, "session_id": "s", "input_length": 10, "output_length": 2} | extra
 
 
 def header(**extra: Any) -> dict[str, Any]:
@@ -183,6 +183,17 @@ def test_a_sub_agent_may_fork_its_parents_context(read: Any) -> None:
     a, fork, sibling = only(read(rows))
     assert shared_tokens(a.path, fork.path) == 12
     assert shared_tokens(a.path, sibling.path) == 7
+
+
+def test_of_several_turns_of_a_session_the_last_one_waited_for_is_continued(read: Any) -> None:
+    hashed = {"block_size": 4}
+    rows = [
+        row("a", input_length=4, hash_ids=[1], **hashed),
+        row("b", input_length=10, hash_ids=[1, 2], wait_for=["a"], **hashed),
+        row("c", input_length=14, hash_ids=[1, 2, 4], wait_for=["a", "b"], **hashed),
+    ]
+    _, b, c = only(read(rows))
+    assert shared_tokens(b.path, c.path) == 12
 
 
 def test_unknown_fields_pass_unless_they_look_like_slips(read: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentservesim.model import Path, Segment, Turn, Workload
@@ -152,6 +152,45 @@ def test_without_reuse_no_reply_is_shared_with_its_own_session(
         if turn["parent"]:
             parent = turns[turn["parent"]]
             assert shared_tokens(turns[turn["id"]].path, parent.path) == parent.prompt_tokens
+
+
+@st.composite
+def edited(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Turns of one session whose prompts may contradict what comes before: cut, edited, or repeated."""
+    turns: list[dict[str, Any]] = []
+    for i in range(draw(st.integers(3, 6))):
+        parent = draw(st.sampled_from(turns)) if turns else None
+        known = parent["prompt"] + parent["reply"] if parent else []
+        start = known[: draw(st.integers(max(0, len(known) - 7), len(known)))]
+        turns.append(
+            {
+                "id": f"t{i}",
+                "session": "s" if draw(st.integers(0, 3)) else f"s{i}",
+                "parent": parent and parent["id"],
+                "prompt": start + draw(st.lists(st.integers(0, 1), min_size=1, max_size=6)),
+                "reply": draw(st.lists(st.integers(0, 1), min_size=1, max_size=5)),
+            }
+        )
+    return turns
+
+
+@settings(max_examples=400)
+@given(family=edited(), block=st.integers(1, 4), reuse=st.sampled_from([True, True, False]))
+def test_full_blocks_are_shared_exactly_if_their_ids_are_equal(
+    read: Any, family: list[dict[str, Any]], block: int, reuse: bool
+) -> None:
+    """Whatever is assumed of tails and replies, ids have the last word."""
+    rows = [row | {"program_id": "p"} for row in as_rows(family, block)]
+    turns = turns_of(read(rows, reuse_output=reuse))
+    ids = {row["request_id"]: row["hash_ids"] for row in rows}
+    for a in turns.values():
+        check_path(a.path, a.total_tokens)
+        for b in turns.values():
+            full = min(a.prompt_tokens, b.prompt_tokens) // block
+            equal = common(ids[a.id][:full], ids[b.id][:full])
+            shared = min(shared_tokens(a.path, b.path), a.prompt_tokens, b.prompt_tokens)
+            assert equal * block <= shared
+            assert equal == full or shared < (equal + 1) * block
 
 
 @st.composite

@@ -122,6 +122,15 @@ def test_expanded_hash_ids_share_the_same_blocks(folder: FilePath, workload: Wor
             assert same == (-(-shared // block) if whole else shared // block)
 
 
+def test_equal_prompts_have_equal_ids_to_the_last_partial_block(tmp_path: FilePath, read: Any) -> None:
+    row = {"input_length": 10, "output_length": 4, "token_ids": [*range(10)]}
+    workload = read([row | {"request_id": name, "session_id": name} for name in "ab"])
+    write_trace(workload, tmp_path / "w.jsonl", hash_block_size=4)
+    _, a, b = (json.loads(line) for line in (tmp_path / "w.jsonl").read_text().splitlines())
+    assert a["hash_ids"] == b["hash_ids"] == [0, 1, 2]
+    assert a["content"] != b["content"]
+
+
 def test_without_reuse_written_replies_are_detached(tmp_path: FilePath) -> None:
     write_trace(synthesise("claude-code", 2, 3), tmp_path / "w.jsonl")
     reused = read_trace(tmp_path / "w.jsonl").programs[0].turns
