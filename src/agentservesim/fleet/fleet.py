@@ -221,8 +221,6 @@ class Fleet:
         first_ps = request.first_token_ps + out_ps
         prefill_ps = request.prefill_ps + out_ps
         in_engine_ps = request.queue_ps + prefill_ps + request.transfer_ps
-        if self.residencies:
-            self._note_gap(self.residencies[request.instance], sent.run, request)
         self._listener.turn_done(
             TurnRecord(
                 program_id=sent.run.program.id,
@@ -251,6 +249,8 @@ class Fleet:
         if self._progress is not None and self._turns_left % PROGRESS_EVERY == 0:
             self._progress(self._turns - self._turns_left)
         self._orchestrator.finished(sent.run, turn, finish_ps)
+        if self.residencies:
+            self._note_gap(self.residencies[request.instance], sent.run, request)
 
     def _tick(self, _: object) -> None:
         for residency in self.residencies:
@@ -262,16 +262,16 @@ class Fleet:
         """Tell the memory model what the turn left behind, and whether its session goes on."""
         program, turn = run.program, request.turn
         session = program.id, turn.session_id
-        if run.turns_left == 1:
+        after = run.next_turns.get(turn.index)
+        if after is None:
             residency.forget(session)
-            residency.program_ends(program.id, len(program.turns))
-        elif run.last_turns[turn.session_id] == turn.index:
-            residency.forget(session)
-        else:
-            chain = residency.chains.get(session)
-            if chain is None:
-                chain = residency.chains[session] = Chain(session, run.start_ps)
-            chain.path, chain.turns_done = turn.path, chain.turns_done + 1
-            chain.blocks = (turn.total_tokens - 1) // self._servers[request.instance].spec.engine.block_size
-            chain.tools = tuple(call.name for call in turn.tools)
-            residency.gap_starts(chain)
+            if run.turns_left == 0:
+                residency.program_ends(program.id, len(program.turns))
+            return
+        chain = residency.chains.get(session)
+        if chain is None:
+            chain = residency.chains[session] = Chain(session, run.start_ps)
+        chain.path, chain.turns_done = turn.path, chain.turns_done + 1
+        chain.blocks = (turn.total_tokens - 1) // self._servers[request.instance].spec.engine.block_size
+        chain.tools = tuple(call.name for call in turn.tools)
+        residency.gap_starts(chain, None if run.waiting_for[after] else run.ready_ps[after])

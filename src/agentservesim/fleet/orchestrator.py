@@ -29,7 +29,7 @@ class ProgramRun:
         "dependents",
         "end_ps",
         "homes",
-        "last_turns",
+        "next_turns",
         "program",
         "ready_ps",
         "start_ps",
@@ -42,7 +42,12 @@ class ProgramRun:
         self.program = program
         self.start_ps = start_ps
         self.end_ps = start_ps
-        self.last_turns = {turn.session_id: turn.index for turn in turns}
+        self.next_turns: dict[int, int] = {}
+        last: dict[str, int] = {}
+        for turn in turns:
+            if turn.session_id in last:
+                self.next_turns[last[turn.session_id]] = turn.index
+            last[turn.session_id] = turn.index
         self.turns_left = len(turns)
         self.waiting_for = [len(turn.dependencies) for turn in turns]
         self.ready_ps = [start_ps + turn.not_before_ps for turn in turns]

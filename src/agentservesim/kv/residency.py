@@ -27,6 +27,7 @@ from agentservesim.model import InputError, Path, to_ps, to_s
 from agentservesim.policies.protocols import (
     ChainView,
     GapEnded,
+    OraclePolicy,
     Placement,
     ProgramEnded,
     ServerView,
@@ -138,8 +139,15 @@ class Residency:
 
     # ---- gaps ---------------------------------------------------------------------------------
 
-    def gap_starts(self, chain: Chain) -> None:
-        """A turn of the session ended and another will follow; the chain says what it left behind."""
+    def gap_starts(self, chain: Chain, next_use_ps: int | None = None) -> None:
+        """A turn of the session ended and another will follow; the chain says what it left behind.
+
+        `next_use_ps` is when the next turn will be ready, if that is certain; only oracles learn it.
+        """
+        if isinstance(self._policy, OraclePolicy):
+            self._policy.next_use_s.pop(chain.session, None)
+            if next_use_ps is not None:
+                self._policy.next_use_s[chain.session] = to_s(next_use_ps)
         chain.in_gap = True
         chain.gap_started_ps = self._kernel.now
         self._place(chain)

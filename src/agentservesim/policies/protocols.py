@@ -185,3 +185,14 @@ class Residency(Protocol):
 
     def place(self, chain: ChainView, server: ServerView) -> Placement:
         """Asked when the gap starts, and again at each placement's `until_s` while it lasts."""
+
+
+class OraclePolicy:
+    """Base of residency policies that know the future: bounds for the others, labelled as such.
+
+    `next_use_s` tells when each session in its gap (program id, session id) will be back; one that
+    still waits for something unknown is missing.
+    """
+
+    def __init__(self) -> None:
+        self.next_use_s: dict[tuple[str, str], float] = {}
