@@ -39,12 +39,12 @@ def read_mooncake(rows: Iterator[Row], file: str, options: ReadOptions) -> Workl
     reader = _Reader(options, size)
     for row in chain(head, rows):
         reader.add(row)
-    if reader.shrinking >= 3 and reader.shrinking == reader.later and options.lengths is None:
+    if options.lengths is None and reader.strange >= 3 and 2 * reader.strange > reader.later:
         raise fault(
             file,
-            reader.shrank_at,
-            "no row continues the prompt of its session, as if input_length counted new tokens only; "
-            "say lengths = 'delta' if it does, or 'cumulative' if not",
+            reader.strange_at,
+            "most rows do not begin like the first of their session, as if they held new tokens only; "
+            "say lengths = 'delta' if they do, or 'cumulative' if not",
         )
     notes = () if size is None else (f"hash blocks of {size} tokens",)
     return assemble(reader.drafts, file, reader.tree, reuse_output=options.reuse_output, notes=notes)
@@ -52,7 +52,7 @@ def read_mooncake(rows: Iterator[Row], file: str, options: ReadOptions) -> Workl
 
 @dataclass(slots=True)
 class _Last:
-    """The latest row of a session."""
+    """The latest row of a session, and the first hash id of its first row."""
 
     draft: Draft
     first_id: int | None
@@ -65,8 +65,8 @@ class _Reader:
         self.tree = ContentTree()
         self.drafts: list[Draft] = []
         self.later = 0
-        self.shrinking = 0
-        self.shrank_at = 0
+        self.strange = 0
+        self.strange_at = 0
         self._delta = options.lengths == "delta"
         self._size = size
         self._index = HashIndex(self.tree, size or 1, options.reuse_output)
@@ -82,13 +82,16 @@ class _Reader:
         draft = self._draft(row, session, last)
         ids = self._ids(row)
         if last is not None:
-            self._judge(row, draft, ids, last)
+            self.later += 1
+            if ids and ids[0] != last.first_id:
+                self.strange += 1
+                self.strange_at = row.line
         if ids is not None and not (last is not None and self._delta):
             previous = last.draft.placed if last is not None else None
             draft.placed = self._index.place(ids, draft.prompt, draft.output, previous)
         self.drafts.append(draft)
         if session is not None:
-            first_id = ids[0] if ids else last.first_id if last is not None else None
+            first_id = last.first_id if last is not None else ids[0] if ids else None
             self._last[session] = _Last(draft, first_id)
 
     def _draft(self, row: Row, session: str | None, last: _Last | None) -> Draft:
@@ -120,12 +123,6 @@ class _Reader:
         if self._size is None:
             raise row.error("the size of a hash block is unknown; give trace_block_size")
         return read_hash_ids(row, row.integer("input_length", low=1), self._size)
-
-    def _judge(self, row: Row, draft: Draft, ids: array[int] | None, last: _Last) -> None:
-        self.later += 1
-        if draft.prompt < last.draft.prompt and ids and ids[0] != last.first_id:
-            self.shrinking += 1
-            self.shrank_at = row.line
 
 
 def _block_size(head: list[Row]) -> int | None:
