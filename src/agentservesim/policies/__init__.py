@@ -9,11 +9,11 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from agentservesim.model import InputError
-from agentservesim.policies.protocols import InstanceView, Router, TurnView
+from agentservesim.policies.protocols import InstanceView, Residency, Router, TurnView
 
-__all__ = ["InstanceView", "Router", "TurnView", "list_policies", "load_policy"]
+__all__ = ["InstanceView", "Residency", "Router", "TurnView", "list_policies", "load_policy"]
 
-_PROTOCOLS: dict[str, type[Any]] = {"router": Router}
+_PROTOCOLS: dict[str, type[Any]] = {"router": Router, "residency": Residency}
 
 
 def _installed(family: str) -> dict[str, EntryPoint]:

@@ -1,0 +1,19 @@
+"""Every gap moves the KV down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agentservesim.policies.protocols import ChainView, Placement, ServerView
+
+
+@dataclass
+class Demote:
+    """Every gap moves the program's KV to a lower tier; it is loaded when the program is back."""
+
+    tier: str = "dram"
+    copy: bool = False
+
+    def place(self, chain: ChainView, server: ServerView) -> Placement:
+        """Copy it down; with `copy`, HBM keeps its own for LRU (write-through)."""
+        return Placement(self.tier, copy=self.copy)

@@ -1,0 +1,16 @@
+"""Stateless serving."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agentservesim.policies.protocols import ChainView, Placement, ServerView
+
+
+@dataclass
+class Drop:
+    """Every gap frees the program's KV: stateless serving, the next turn computes its context again."""
+
+    def place(self, chain: ChainView, server: ServerView) -> Placement:
+        """Evict it before all else."""
+        return Placement("drop")
