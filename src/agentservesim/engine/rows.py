@@ -22,8 +22,8 @@ NEVER = 1 << 62
 class DecodeRows:
     """Requests that decode in lockstep.
 
-    `clock` counts the steps they took, `version` the changes of which rows there are and in which
-    cells.
+    `clock` counts the steps they took; `end` is what it shows after the step with which the next row
+    ends. `version` counts the changes of which rows there are and in which cells.
     """
 
     __slots__ = (
@@ -36,12 +36,14 @@ class DecodeRows:
         "clock",
         "count",
         "counts",
+        "end",
         "version",
     )
 
     def __init__(self, knots: tuple[int, ...], block_size: int) -> None:
         self.clock = 0
         self.count = 0
+        self.end = NEVER
         self.version = 0
         self.counts = [0] * len(knots)
         self._knots = knots
@@ -54,6 +56,8 @@ class DecodeRows:
     def contexts(self, ahead: int = 0) -> list[int]:
         """Sum of the rows' contexts per cell, for the step taken last or one further ahead."""
         clock = self.clock + ahead
+        if len(self._bases) == 1:
+            return [self._bases[0] + self.counts[0] * clock]
         return [base + count * clock for base, count in zip(self._bases, self.counts)]  # noqa: B905
 
     def computed(self, request: Request) -> int:
@@ -71,7 +75,10 @@ class DecodeRows:
         cell = request.cell = bisect_right(self._knots, request.computed + 1) - 1
         self.counts[cell] += 1
         self._bases[cell] += base
-        heappush(self._ends, (request.total - 1 - base, request.place, request))
+        end = request.total - 1 - base
+        heappush(self._ends, (end, request.place, request))
+        if end < self.end:
+            self.end = end
         if cell + 1 < len(self._knots):
             heappush(self._borders, (self._knots[cell + 1] - base, request.place, request))
 
@@ -85,6 +92,8 @@ class DecodeRows:
         self._phases[base % self._block_size] -= 1
         self.counts[request.cell] -= 1
         self._bases[request.cell] -= base
+        if request.total - 1 - base == self.end:
+            self._find_end()
 
     def advance(self, steps: int) -> None:
         """Every row takes `steps` tokens. No row may end, or enter another cell, before the last."""
@@ -114,15 +123,15 @@ class DecodeRows:
                 ended.append(request)
         return ended
 
-    def next_end(self) -> int:
-        """Clock after the step with which the next row ends."""
+    def _find_end(self) -> None:
         ends = self._ends
         while ends:
             at, _, request = ends[0]
             if request.in_rows and at == request.total - 1 - request.base:
-                return at
+                self.end = at
+                return
             heappop(ends)
-        return NEVER
+        self.end = NEVER
 
     def next_border(self) -> int:
         """Clock after the step with which the next row enters another cell (or earlier)."""

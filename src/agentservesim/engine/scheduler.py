@@ -23,6 +23,9 @@ from agentservesim.kv.pool import NO_HIT, BlockPool, Hit
 
 running_order = attrgetter("place")
 Requests = Sequence[Request]
+NO_CHUNKS: list[tuple[int, int]] = []
+NO_REQUESTS: list[Request] = []
+"""What a step of decode rows alone has of each; never appended to."""
 
 
 class Step:
@@ -48,8 +51,8 @@ class Step:
     def __init__(
         self, decode_rows: int = 0, start_ps: int = 0, duration_ps: int = 0, ending: Requests = ()
     ) -> None:
-        self.chunks: list[tuple[int, int]] = []
-        self.prefills: list[Request] = []
+        self.chunks: list[tuple[int, int]] = NO_CHUNKS
+        self.prefills: list[Request] = NO_REQUESTS
         self.first: Requests = ()
         self.ending = ending
         self.decode_rows = decode_rows
@@ -179,6 +182,7 @@ class Scheduler:
         if not (one_by_one or self._prefills or self.waiting.queue) and self._rows_are_safe(budget):
             return self._decode() if self.rows.count else None
         step = Step()
+        step.chunks, step.prefills = [], []
         self._priced = (-1, 0)
         cap = self.config.long_prefill_token_threshold
         if cap and len(self.running) + len(self.waiting) <= 1:
@@ -224,7 +228,7 @@ class Scheduler:
         batch = Batch((), rows.count, rows.counts, rows.contexts(), rows.count)
         step.duration_ps = self._step_time.step_ps(batch)
         self._priced = rows.version, step.duration_ps
-        if rows.next_end() <= rows.clock:
+        if rows.end <= rows.clock:
             step.ending = self._ended()
         return step
 
@@ -295,7 +299,7 @@ class Scheduler:
 
     def _ended(self) -> Requests:
         """Rows that took their last token with the step just scheduled, as they stand then."""
-        if self.rows.next_end() > self.rows.clock:
+        if self.rows.end > self.rows.clock:
             return ()
         ended = self.rows.pop_ended()
         for request in ended:
@@ -532,7 +536,7 @@ class Scheduler:
             return 0
         if rows.count > self._budget:
             return 0
-        most = min(rows.next_end(), rows.next_border() - 1) - rows.clock
+        most = min(rows.end, rows.next_border() - 1) - rows.clock
         # A policy that ranks what to evict is asked at the very step that evicts.
         free = self.pool.free if self.pool.on_shortage is None else self.pool.blanks
         steps = rows.steps_that_fit(free, most) if most > 0 else 0
@@ -540,7 +544,7 @@ class Scheduler:
 
     def ends_after(self, steps: int) -> bool:
         """Whether a request ends with the last of so many decode steps."""
-        return self.rows.next_end() == self.rows.clock + steps
+        return self.rows.end == self.rows.clock + steps
 
     def cost_ahead(self) -> tuple[int, int]:
         """Duration of the first of the `steps_ahead`, and its growth from each to the next."""
