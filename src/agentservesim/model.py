@@ -13,6 +13,7 @@ tokens is a handful of numbers, and comparing two of them costs as much as they 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -92,7 +93,8 @@ class Turn:
     `prompt_tokens + output_tokens`. A later turn that sends the reply back shares that part of the
     path when replies are reusable, and leaves it at the end of the prompt when they are not.
     `prefix_tokens` is the trace's own figure of how much of the prompt was seen before, if it has
-    one. `not_before_ps` is relative to the arrival of the program.
+    one. `not_before_ps` is relative to the arrival of the program. `hints` are what the client tells the
+    server about the program's future when the turn is done; policies may read them.
     """
 
     id: str
@@ -107,6 +109,7 @@ class Turn:
     trigger: str = "other"
     priority: int = 0
     prefix_tokens: int | None = None
+    hints: Mapping[str, object] | None = field(default=None, hash=False)
 
     @property
     def total_tokens(self) -> int:

@@ -178,6 +178,7 @@ MUTATIONS: list[tuple[str, tuple[int | str, ...], Any, int, str]] = [
     ("v1", (0, "tool_calls", 0, "tool_class"), [], 1, "tool_class has []"),
     ("v1", (0, "tool_calls", 0, "offset_ms"), "late", 1, "offset_ms has 'late'"),
     ("v1", (0, "branches"), ["nobody"], 1, "'nobody', which is not in the trace"),
+    ("v1", (0, "hints"), "soon", 1, "hints has 'soon'; it must be an object"),
     ("v1", (0, "branches"), "k", 1, "branches has 'k'; it must be a list"),
     ("v1", (0, "shared_prefix_tokens"), 101, 1, "shared_prefix_tokens is 101, more than input_length (100)"),
     ("v1", (0, "shared_prefix_tokens"), -1, 1, "shared_prefix_tokens is -1"),

@@ -73,6 +73,7 @@ def workloads(draw: st.DrawFn) -> Workload:
                     trigger=draw(st.sampled_from(["user", "tool", "other"])),
                     priority=draw(st.integers(-3, 3)),
                     prefix_tokens=draw(st.none() | st.integers(0, total - output)),
+                    hints=draw(st.sampled_from([None, {"gap_s": 1.5, "workflow": {"a": {"after": ["b"]}}}])),
                 )
             )
         arrival = (p * 10**12 + draw(st.integers(0, 10**10))) * US if p else 0

@@ -274,4 +274,5 @@ class Fleet:
         chain.path, chain.turns_done = turn.path, chain.turns_done + 1
         chain.blocks = (turn.total_tokens - 1) // self._servers[request.instance].spec.engine.block_size
         chain.tools = tuple(call.name for call in turn.tools)
+        chain.hints = turn.hints or {}
         residency.gap_starts(chain, None if run.waiting_for[after] else run.ready_ps[after])

@@ -176,6 +176,7 @@ def _program(turns: list[Draft], arrival: int, origin_ps: int, tree: ContentTree
             trigger=draft.trigger,
             priority=draft.priority,
             prefix_tokens=draft.prefix,
+            hints=draft.hints,
         )
         for number, draft in enumerate(turns)
     )

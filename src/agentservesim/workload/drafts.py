@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agentservesim.model import Path, Relation, ToolCall, Trigger
@@ -48,3 +49,4 @@ class Draft:
     child: bool = False
     placed: Placed | None = None
     path: Path | None = None
+    hints: Mapping[str, object] | None = None

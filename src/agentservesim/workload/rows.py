@@ -188,6 +188,13 @@ class Row:
             raise self._wrong(key, value, "an object")
         return Row(value, self.file, self.line, f"{self._part}{key}: ")
 
+    def mapping_or_none(self, key: str) -> dict[str, object] | None:
+        """An object as it stands in the file, or None where the field is missing or empty."""
+        value = self._data.get(key)
+        if value is not None and not isinstance(value, dict):
+            raise self._wrong(key, value, "an object")
+        return value or None
+
     def check_names(self, known: frozenset[str], *, strict: bool = False) -> None:
         """Refuse names that are not `known`; unless `strict`, only those that look like a slip of one."""
         for name in self._data.keys() - known:

@@ -108,6 +108,8 @@ def _row(program: Program, turn: Turn) -> dict[str, Any]:
         row["priority"] = turn.priority
     if turn.prefix_tokens is not None:
         row["prefix_tokens"] = turn.prefix_tokens
+    if turn.hints:
+        row["hints"] = dict(turn.hints)
     return row
 
 
