@@ -18,7 +18,8 @@ from math import isqrt
 from agentservesim.cost.base import StepTime
 from agentservesim.engine.config import EngineConfig
 from agentservesim.engine.request import Request
-from agentservesim.engine.scheduler import Scheduler, Step
+from agentservesim.engine.scheduler import Scheduler
+from agentservesim.engine.step import Step
 from agentservesim.kernel import Event, Kernel
 from agentservesim.model import Listener, StepRecord
 

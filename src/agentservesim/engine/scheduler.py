@@ -9,9 +9,7 @@ two equal, and both equal to vLLM.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
-from heapq import heapify, heappop, heappush
+from collections.abc import Callable
 from operator import attrgetter
 
 from agentservesim.cost.base import Batch, StepTime
@@ -19,119 +17,11 @@ from agentservesim.engine.config import EngineConfig, rules_of
 from agentservesim.engine.memory import Memory
 from agentservesim.engine.request import Request
 from agentservesim.engine.rows import DecodeRows
+from agentservesim.engine.step import Requests, Step
+from agentservesim.engine.waiting import ByPriority, Fcfs
 from agentservesim.kv.pool import NO_HIT, BlockPool, Hit
 
 running_order = attrgetter("place")
-Requests = Sequence[Request]
-NO_CHUNKS: list[tuple[int, int]] = []
-NO_REQUESTS: list[Request] = []
-"""What a step of decode rows alone has of each; never appended to."""
-
-
-class Step:
-    """One scheduled step.
-
-    chunks: prefill rows (new tokens, history), and `prefills` whose they are. `first` are requests
-    whose first token it yields, `ending` those whose last one, both in running order. It does not
-    end before `load_ps`, when KV that comes in layer by layer under it is there.
-    """
-
-    __slots__ = (
-        "chunks",
-        "decode_rows",
-        "duration_ps",
-        "ending",
-        "first",
-        "first_layer_ps",
-        "load_ps",
-        "prefills",
-        "start_ps",
-    )
-
-    def __init__(
-        self, decode_rows: int = 0, start_ps: int = 0, duration_ps: int = 0, ending: Requests = ()
-    ) -> None:
-        self.chunks: list[tuple[int, int]] = NO_CHUNKS
-        self.prefills: list[Request] = NO_REQUESTS
-        self.first: Requests = ()
-        self.ending = ending
-        self.decode_rows = decode_rows
-        self.start_ps = start_ps
-        self.duration_ps = duration_ps
-        self.load_ps = 0
-        self.first_layer_ps = 0
-
-    @property
-    def prefill_tokens(self) -> int:
-        """Tokens of all prefill rows."""
-        return sum(new for new, _ in self.chunks)
-
-
-class Fcfs:
-    """Waiting requests in order of arrival; preempted ones come back at the head."""
-
-    def __init__(self) -> None:
-        self.queue: deque[Request] = deque()
-
-    def __len__(self) -> int:
-        return len(self.queue)
-
-    def add(self, request: Request) -> None:
-        """A new request joins at the end."""
-        self.queue.append(request)
-
-    def put_back(self, request: Request) -> None:
-        """A preempted request goes first."""
-        self.queue.appendleft(request)
-
-    def head(self) -> Request:
-        """The request to admit next."""
-        return self.queue[0]
-
-    def pop(self) -> Request:
-        """Take the head out."""
-        return self.queue.popleft()
-
-    def discard(self, request: Request) -> None:
-        """Take any request out."""
-        self.queue.remove(request)
-
-    def victim(self, running: list[Request]) -> Request:
-        """The running request to preempt: the one admitted last."""
-        return running[-1]
-
-
-class ByPriority:
-    """Waiting requests by (priority, arrival, id), preempted ones among them."""
-
-    def __init__(self) -> None:
-        self.queue: list[tuple[tuple[int, int, str], Request]] = []
-
-    def __len__(self) -> int:
-        return len(self.queue)
-
-    def add(self, request: Request) -> None:
-        """A request takes its place by priority."""
-        heappush(self.queue, (request.sorts_as, request))
-
-    put_back = add
-
-    def head(self) -> Request:
-        """The request to admit next."""
-        return self.queue[0][1]
-
-    def pop(self) -> Request:
-        """Take the head out."""
-        return heappop(self.queue)[1]
-
-    def discard(self, request: Request) -> None:
-        """Take any request out."""
-        self.queue = [entry for entry in self.queue if entry[1] is not request]
-        heapify(self.queue)
-
-    def victim(self, running: list[Request]) -> Request:
-        """The running request of the worst priority; of those the one that arrived last."""
-        return max(running, key=lambda r: (r.priority, r.arrival_ps))
 
 
 class Scheduler:

@@ -21,7 +21,7 @@ from agentservesim.cost.base import Batch
 from agentservesim.engine.config import EngineConfig
 from agentservesim.engine.instance import Instance
 from agentservesim.engine.request import Request
-from agentservesim.engine.scheduler import Step
+from agentservesim.engine.step import Step
 from agentservesim.kernel import Kernel
 from agentservesim.kv.pool import Holding
 from agentservesim.model import InputError, Path, Segment, to_ps, to_s
