@@ -1,10 +1,10 @@
 """vLLM V1's scheduler, decision for decision.
 
 `Scheduler.schedule` makes the decisions of one step. Running requests come first, in running order;
-then waiting ones are admitted. The running part exists twice: `_run_each` takes request by request
-as vLLM does and is the reference; `_run_rows` advances all decode rows at once and is taken where no
-row can be short of budget or blocks, and no two requests write the same content. The tests hold the
-two equal, and both equal to vLLM.
+then waiting ones are admitted. `_run_each` takes the running ones request by request, as vLLM does,
+and is the reference. Where no row can be short of budget or blocks, and no two requests write the same
+content, all decode rows are advanced at once instead. The tests hold the two equal, and both equal to
+vLLM.
 """
 
 from __future__ import annotations
