@@ -468,4 +468,6 @@ class Scheduler:
             self.running.remove(request)
             request.running = False
         else:
+            # Preempted while its last step was under way: nothing is computed again.
+            request.recomputed_tokens -= request.total - 1
             self.waiting.discard(request)
