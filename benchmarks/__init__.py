@@ -1,0 +1,1 @@
+"""How fast the simulator is: `make bench` (python -m benchmarks [--record])."""
