@@ -262,9 +262,10 @@ class Fleet:
         """Tell the memory model what the turn left behind, and whether its session goes on."""
         program, turn = run.program, request.turn
         session = program.id, turn.session_id
+        blocks = (turn.total_tokens - 1) // self._servers[request.instance].spec.engine.block_size
         after = run.next_turns.get(turn.index)
         if after is None:
-            residency.forget(session)
+            residency.ends(session, turn.path, blocks)
             if run.turns_left == 0:
                 residency.program_ends(program.id, len(program.turns))
             return
@@ -272,7 +273,7 @@ class Fleet:
         if chain is None:
             chain = residency.chains[session] = Chain(session, run.start_ps)
         chain.path, chain.turns_done = turn.path, chain.turns_done + 1
-        chain.blocks = (turn.total_tokens - 1) // self._servers[request.instance].spec.engine.block_size
+        chain.blocks = blocks
         chain.tools = tuple(call.name for call in turn.tools)
         chain.hints = turn.hints or {}
         residency.gap_starts(chain, None if run.waiting_for[after] else run.ready_ps[after])

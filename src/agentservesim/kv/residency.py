@@ -13,6 +13,7 @@ A policy says where (see `policies.protocols.Residency`); the mechanics are here
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -132,7 +133,9 @@ class Residency:
         self._orphans: list[Pin] = []
         self._observe = getattr(policy, "observe", None)
         self._resume = getattr(policy, "resume", None)
+        self._ended: dict[str, deque[tuple[Path, int]]] | None = None
         if getattr(policy, "rank", None) is not None:
+            self._ended = {name: deque() for name in (HBM, *self._by_name)}
             pool.on_shortage = lambda count: self._rank(HBM, pool, count)
             for tier in tiers:
                 tier.pool.on_shortage = self._ranker(tier)
@@ -176,6 +179,13 @@ class Residency:
         if self._observe is not None:
             event = TurnAdmitted(*session, to_s(wait_ps), tokens, hit_tokens)
             self._call("observe", chain, event)
+
+    def ends(self, session: Session, path: Path, blocks: int) -> None:
+        """The session's last turn is done; what it left is ranked before all that goes on."""
+        if self._ended is not None:
+            for ended in self._ended.values():
+                ended.append((path, blocks))
+        self.forget(session)
 
     def forget(self, session: Session) -> None:
         """The session is over, or goes on elsewhere: LRU gets what it left."""
@@ -502,23 +512,42 @@ class Residency:
         return lambda count: self._rank(tier.name, tier.pool, count)
 
     def _rank(self, name: str, pool: BlockPool, blocks: int) -> None:
-        """Blocks are about to be evicted: put the policy's first choices at the head of the queue."""
+        """Blocks are about to be evicted: put the first choices at the head of the queue.
+
+        What ended sessions left comes first, then the policy's order; if that is empty, all is left
+        to LRU. What a chain shares with one that is to stay longer stays as long.
+        """
         chains = [chain for chain in self.chains.values() if chain.blocks]
-        views = {chain.session: chain for chain in chains}
+        by_session = {chain.session: chain for chain in chains}
         order = self._call("rank", None, name, [self.view(chain) for chain in chains], self.server)
-        chosen: list[tuple[Chain, Hit]] = []
-        for view in order:
-            chain = views[view.program_id, view.session_id]
-            hit = pool.lookup(chain.path, chain.blocks)
-            if hit.free:
-                chosen.append((chain, hit))
-                blocks -= hit.free
+        ranked = [by_session.pop((view.program_id, view.session_id)) for view in order]
+        later = [*ranked, *by_session.values()]
+        chosen: list[tuple[Path, int, int]] = []
+        ended = self._ended[name] if self._ended is not None else deque()
+        while ranked and ended and blocks > 0:
+            free = self._choose(pool, *ended[0], later, chosen)
+            if free <= blocks:
+                ended.popleft()
+            blocks -= free
+        for number, chain in enumerate(ranked):
             if blocks <= 0:
                 break
-        for chain, _ in reversed(chosen):
-            holding = Holding(chain.path)
-            pool.acquire(holding, pool.lookup(chain.path, chain.blocks))
+            blocks -= self._choose(pool, chain.path, chain.blocks, later[number + 1 :], chosen)
+        for path, first, end in reversed(chosen):
+            holding = Holding(path, first, first, first)
+            pool.acquire(holding, pool.lookup(path, end, first))
             pool.release(holding, evict_first=True)
+
+    def _choose(
+        self, pool: BlockPool, path: Path, end: int, later: list[Chain], chosen: list[tuple[Path, int, int]]
+    ) -> int:
+        """Choose a chain's blocks behind what it shares with later ones; returns how many are free."""
+        shared = max((_shared_tokens(path, chain.path) for chain in later), default=0)
+        first = min(shared // self._shape.block_size, end)
+        free = pool.lookup(path, end, first).free
+        if free:
+            chosen.append((path, first, end))
+        return free
 
     # ---- views and checks ---------------------------------------------------------------------
 
@@ -555,6 +584,18 @@ class Residency:
         if chain.timer is not None:
             self._kernel.cancel(chain.timer)
             chain.timer = None
+
+
+def _shared_tokens(path: Path, other: Path) -> int:
+    """Tokens that two sequences share from their beginning."""
+    shared = 0
+    for (segment, end), (other_segment, other_end) in zip(path, other, strict=False):
+        if segment is not other_segment:
+            break
+        shared = min(end, other_end)
+        if end != other_end:
+            break
+    return shared
 
 
 def _deadline(chain: Chain) -> tuple[int, Session]:
