@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from agentservesim.model import InputError
-from agentservesim.settings import Settings, did_you_mean, parse_override, read_settings, validate
+from agentservesim.settings import Settings, parse_override, read_settings, validate
 
 
 class Engine(BaseModel):
@@ -158,8 +158,3 @@ def test_overrides_that_lead_nowhere() -> None:
         settings.put(("engines", 3, "share"), 1, "--x")
     with pytest.raises(InputError, match="--x: 'name' is a value and holds no 'first'"):
         settings.put(("name", "first"), 1, "--x")
-
-
-def test_did_you_mean() -> None:
-    assert did_you_mean("lama", ["llama", "qwen"]) == "; did you mean 'llama'?"
-    assert did_you_mean("zzz", ["llama", "qwen"]) == ""

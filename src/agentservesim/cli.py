@@ -285,7 +285,7 @@ def _print_json(value: object) -> None:
 
 def _usage_fault(error: typer.TyperException) -> str:
     """A fault of the command line in one line, with the nearest option if there is one."""
-    from agentservesim.settings import did_you_mean
+    from agentservesim.lookup import did_you_mean
 
     message = error.format_message().replace("Value error, ", "").replace("\n", " ")
     message = message.replace(". Did you mean", "; did you mean")

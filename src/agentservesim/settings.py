@@ -11,9 +11,8 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -21,6 +20,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from agentservesim.lookup import did_you_mean
 from agentservesim.model import InputError
 
 Location = tuple[str | int, ...]
@@ -128,12 +128,6 @@ def validate(model: type[Model], settings: Settings) -> Model:
         raise InputError(_line(settings, location, _fault(model, faults[0], location)) + more) from None
     _check_numbers(settings, built.model_dump())
     return built
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the nearest known name, or nothing."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def dotted(location: Location) -> str:

@@ -195,8 +195,8 @@ MUTATIONS: list[tuple[str, tuple[int | str, ...], Any, int, str]] = [
     ("v1", (2, "tool_wait_ms"), [], 3, "tool_wait_ms has []"),
     ("v1", (1, "program_id"), "q", 3, "waits for 'k', which belongs to another program, 'q'"),
     ("v1", (2, "dependencies"), [], 3, "either dependencies (v2) or wait_for (v1)"),
-    ("v1", (1, "dealy"), 3, 2, "unknown field 'dealy' (did you mean 'delay'?)"),
-    ("v1", (1, "tool_cals"), [], 2, "unknown field 'tool_cals' (did you mean 'tool_calls'?)"),
+    ("v1", (1, "dealy"), 3, 2, "unknown field 'dealy'; did you mean 'delay'?"),
+    ("v1", (1, "tool_cals"), [], 2, "unknown field 'tool_cals'; did you mean 'tool_calls'?"),
     ("hashed", (1, "gap_ms"), -4, 2, "gap_ms is -4"),
     ("hashed", (0, "block_size"), 0, 1, "block_size is 0"),
     ("hashed", (0, "block_size"), REMOVED, 1, "hash ids need a block_size"),
@@ -311,7 +311,7 @@ def test_files_that_are_no_traces(tmp_path: Path, name: str) -> None:
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "trace.jsonl").write_bytes(b"{}")
     for path, words in (
-        (tmp_path / "trase.jsonl", "no such file (did you mean 'trace.jsonl'?)"),
+        (tmp_path / "trase.jsonl", "no such file; did you mean 'trace.jsonl'?"),
         (tmp_path / "nowhere" / "x.jsonl", "no such file"),
         (tmp_path, "this is a folder; give a trace file"),
     ):

@@ -24,6 +24,7 @@ class Cost:
     """Everything the engine needs to know about its hardware.
 
     num_gpu_blocks: KV blocks of an instance. kv_bytes_per_token: of all ranks together.
+    layers: of the model.
     frontend_in_ps: client to scheduler queue; frontend_out_ps: token out of the engine to client.
     provenance: which number came from where, for the result.
     """
@@ -31,6 +32,7 @@ class Cost:
     step_time: StepTime
     num_gpu_blocks: int
     kv_bytes_per_token: int
+    layers: int
     frontend_in_ps: int
     frontend_out_ps: int
     provenance: dict[str, str]
@@ -71,6 +73,7 @@ def build_cost(
         step_time=step_time,
         num_gpu_blocks=blocks,
         kv_bytes_per_token=on.ranks * on.model.kv_bytes_per_token(on.kv_dtype, on.ranks),
+        layers=on.model.layers,
         frontend_in_ps=to_ps(config.frontend_in_s),
         frontend_out_ps=to_ps(config.frontend_out_s),
         provenance=provenance,

@@ -8,8 +8,8 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal
 
+from agentservesim.lookup import did_you_mean
 from agentservesim.model import InputError
-from agentservesim.settings import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from agentservesim.lookup import did_you_mean
 from agentservesim.model import InputError
-from agentservesim.settings import did_you_mean, read_text
+from agentservesim.settings import read_text
 
 Quantization = Literal["none", "fp8", "mxfp4"]
 

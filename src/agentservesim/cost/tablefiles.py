@@ -22,8 +22,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from agentservesim.lookup import did_you_mean
 from agentservesim.model import InputError
-from agentservesim.settings import did_you_mean, read_text
+from agentservesim.settings import read_text
 
 Rows = NDArray[np.float64]
 

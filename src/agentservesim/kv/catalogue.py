@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 
+from agentservesim.lookup import near_or_all
 from agentservesim.model import InputError
 
 
@@ -59,7 +59,5 @@ a DMA engine driven by the host, a few tens of microseconds a transfer."""
 def find_link(name: str) -> LinkKind:
     """A link kind by name. Raises InputError for an unknown one."""
     if name not in LINKS:
-        near = get_close_matches(name, LINKS, 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(LINKS)}"
-        raise InputError(f"unknown link kind '{name}': {hint}")
+        raise InputError(f"unknown link kind '{name}'{near_or_all(name, LINKS)}")
     return LINKS[name]

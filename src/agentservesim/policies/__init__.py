@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from agentservesim.lookup import near_or_all
 from agentservesim.model import InputError
 from agentservesim.policies.protocols import InstanceView, Residency, Router, TurnView
 
@@ -48,9 +48,7 @@ def load_policy(family: str, spec: str) -> Any:
 def _named(family: str, name: str) -> Any:
     installed = _installed(family)
     if name not in installed:
-        near = difflib.get_close_matches(name, installed, 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(installed))}"
-        raise InputError(f"unknown {family} '{name}': {hint}")
+        raise InputError(f"unknown {family} '{name}'{near_or_all(name, sorted(installed))}")
     return installed[name].load()
 
 
@@ -75,9 +73,7 @@ def _parameter(factory: Any, spec: str, text: str) -> tuple[str, Any]:
     if not equals:
         raise InputError(f"'{spec}': expected name=value behind the comma, not '{text}'")
     if known and key not in known:
-        near = difflib.get_close_matches(key, known, 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
-        raise InputError(f"'{spec}': unknown parameter '{key}': {hint}")
+        raise InputError(f"'{spec}': unknown parameter '{key}'{near_or_all(key, known)}")
     for convert in (int, float):
         try:
             return key, convert(value)

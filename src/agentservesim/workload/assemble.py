@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from heapq import heapify, heappop, heappush
 
+from agentservesim.lookup import did_you_mean
 from agentservesim.model import (
     PS_PER_S,
     Dependency,
@@ -19,7 +20,7 @@ from agentservesim.model import (
 from agentservesim.workload.content import ContentTree, Placed
 from agentservesim.workload.drafts import Draft, Link
 from agentservesim.workload.prefixes import Origin, PrefixRules
-from agentservesim.workload.rows import did_you_mean, fault
+from agentservesim.workload.rows import fault
 
 CLOCK_PS = 86_400 * PS_PER_S
 """A trace whose first program arrives later than this gives times of day: its clock is set to 0 there."""

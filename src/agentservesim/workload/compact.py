@@ -21,12 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from agentservesim.lookup import did_you_mean
 from agentservesim.model import ToolCall, Trigger, Workload
 from agentservesim.workload.assemble import assemble
 from agentservesim.workload.content import ContentTree
 from agentservesim.workload.drafts import Draft, Link
 from agentservesim.workload.options import ReadOptions
-from agentservesim.workload.rows import MOST_TOKENS, Row, did_you_mean
+from agentservesim.workload.rows import MOST_TOKENS, Row
 
 PROGRAM_FIELDS = frozenset({"program_id", "arrival_s", "kind", "shared_prefix", "turns"})
 TURN_FIELDS = frozenset(
@@ -148,7 +149,7 @@ class _Program:
 
     def _target(self, row: Row, name: str) -> str:
         if name not in self._named:
-            hint = did_you_mean(name, list(self._named))
+            hint = did_you_mean(name, self._named)
             raise row.error(f"after names '{name}', which is no turn above this one{hint}")
         return self._named[name].id
 

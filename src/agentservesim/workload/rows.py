@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import gzip
 import math
 import zlib
@@ -13,6 +12,7 @@ from typing import Any, BinaryIO, cast
 
 import orjson
 
+from agentservesim.lookup import did_you_mean, nearest
 from agentservesim.model import PS_PER_S, InputError
 
 QUANTUM_PS = PS_PER_S // 1_000_000
@@ -205,8 +205,8 @@ class Row:
     def _required(self, key: str) -> Any:
         value = self._data.get(key)
         if value is None:
-            near = difflib.get_close_matches(key, list(self._data), 1, 0.7)
-            raise self.error(f"{key} is missing" + (f" (did you mean it by '{near[0]}'?)" if near else ""))
+            near = nearest(key, self._data, 0.7)
+            raise self.error(f"{key} is missing" + (f"; did you mean it by '{near}'?" if near else ""))
         return value
 
     def _list(self, key: str) -> list[Any]:
@@ -226,12 +226,6 @@ def fault(file: str, line: int, message: str) -> InputError:
     """An error at a line of a file. What is quoted from the file cannot make the message long or break it."""
     clean = "".join(c if c.isprintable() else "?" for c in message)
     return InputError(f"{file}:{line}: {clean if len(clean) <= MOST_SAID else clean[:MOST_SAID] + '...'}")
-
-
-def did_you_mean(name: str, known: list[str] | tuple[str, ...], cutoff: float = 0.6) -> str:
-    """ " (did you mean 'x'?)", or nothing."""
-    near = difflib.get_close_matches(name, known, 1, cutoff)
-    return f" (did you mean '{near[0]}'?)" if near else ""
 
 
 def read_rows(path: Path, name: str) -> Iterator[Row]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from numpy.random import Generator
 
+from agentservesim.lookup import near_or_all
 from agentservesim.model import InputError, ToolCall, Workload
 from agentservesim.random import stream
 from agentservesim.workload.assemble import assemble
@@ -18,7 +19,7 @@ from agentservesim.workload.content import ContentTree
 from agentservesim.workload.distributions import Distribution, pick
 from agentservesim.workload.drafts import Draft, Link
 from agentservesim.workload.profiles import PROFILES, Profile, SubAgents
-from agentservesim.workload.rows import QUANTUM_PS, did_you_mean
+from agentservesim.workload.rows import QUANTUM_PS
 
 
 def synthesise(profile: str, programs: int, seed: int) -> Workload:
@@ -27,8 +28,7 @@ def synthesise(profile: str, programs: int, seed: int) -> Workload:
     Raises InputError for an unknown profile or fewer than one program.
     """
     if profile not in PROFILES:
-        hint = did_you_mean(profile, list(PROFILES)) or f" (there are {', '.join(PROFILES)})"
-        raise InputError(f"unknown profile '{profile}'{hint}")
+        raise InputError(f"unknown profile '{profile}'{near_or_all(profile, PROFILES)}")
     if programs < 1 or seed < 0:
         raise InputError(f"programs is {programs} and seed is {seed}; they must be at least 1 and 0")
     drafts: list[Draft] = []
