@@ -1,0 +1,87 @@
+"""SGLang's hierarchical cache: HBM over host memory over a storage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agentservesim.policies.protocols import CACHE, ChainView, Event, GapEnded, Placement, ServerView
+
+SELECTIVE_HITS = 2
+"""Turns that must have used a session's KV before `write_through_selective` writes it."""
+
+WRITES = ("write_through", "write_through_selective", "write_back")
+PREFETCHES = ("best_effort", "wait_complete", "timeout")
+
+
+@dataclass
+class HiCache:
+    """SGLang HiCache: KV is copied to host memory and a storage, and loaded from there on a hit.
+
+    write: when it is copied: after each turn, from the second turn on, or when HBM evicts it.
+    host, storage: names of the tiers; no storage if empty. prefetch: how long a turn waits for what
+    only the storage has: not at all, to the end, or `timeout_base_s` and `timeout_per_ki_token_s` for
+    each 1024 tokens. What is fetched is a multiple of `page` tokens, from `prefetch_threshold` on; a hit
+    of less than `load_back_threshold` tokens is computed.
+    """
+
+    write: str = "write_through"
+    prefetch: str = "best_effort"
+    host: str = "dram"
+    storage: str = ""
+    prefetch_threshold: int = 256
+    page: int = 64
+    timeout_base_s: float = 1.0
+    timeout_per_ki_token_s: float = 0.25
+    load_back_threshold: int = 10
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (
+            ("write", self.write, WRITES),
+            ("prefetch", self.prefetch, PREFETCHES),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name} is '{value}'; it must be {' or '.join(choices)}")
+        self.spill: Mapping[str, str] = {}
+        if self.write == "write_back":
+            self.spill = {"hbm": self.host} | ({self.host: self.storage} if self.storage else {})
+        self._back_s: dict[tuple[str, str], float] = {}
+
+    def place(self, chain: ChainView, server: ServerView) -> Placement:
+        """Copy to the host, and, asked again when that is there, from HBM to the storage as well."""
+        hits = chain.turns_done
+        if not server.tiers or self.write == "write_back":
+            return CACHE
+        if self.write == "write_through_selective" and hits < SELECTIVE_HITS:
+            return CACHE
+        if self.storage and server.now_s > chain.gap_started_s:
+            return Placement(self.storage, copy=True)
+        missing = chain.kept_tokens["hbm"] - chain.kept_tokens.get(self.host, 0)
+        there_s = server.now_s + server.demote_s(self.host, max(missing, 0)) if self.storage else None
+        return Placement(self.host, there_s, copy=True)
+
+    def observe(self, event: Event) -> None:
+        """Note when a session is back: its prefetch starts there."""
+        if isinstance(event, GapEnded):
+            chain = event.chain
+            self._back_s[chain.program_id, chain.session_id] = chain.gap_started_s + event.gap_s
+
+    def resume(self, chain: ChainView, hits: Mapping[str, int], server: ServerView) -> int:
+        """Load all that the host has, and of what the storage has as much as there was time for."""
+        have = hits["hbm"]
+        host = hits.get(self.host, have)
+        waited_s = server.now_s - self._back_s.get((chain.program_id, chain.session_id), server.now_s)
+        tokens = host - have + self._fetched(hits.get(self.storage, host) - host, waited_s, server)
+        return tokens if tokens >= self.load_back_threshold else 0
+
+    def _fetched(self, tokens: int, waited_s: float, server: ServerView) -> int:
+        """How many of `tokens` in the storage a turn that waited so long gets."""
+        if tokens < max(self.prefetch_threshold, 1):
+            return 0
+        if self.prefetch == "timeout":
+            limit_s = self.timeout_base_s + self.timeout_per_ki_token_s * tokens / 1024
+            waited_s = max(waited_s, limit_s)
+        needed_s = server.reload_s(self.storage, tokens)
+        if self.prefetch == "wait_complete" or needed_s <= waited_s:
+            return tokens
+        return int(tokens * waited_s / needed_s) // self.page * self.page

@@ -1,0 +1,98 @@
+"""SAGA: pins for as long as the tool usually takes, eviction by a score."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from agentservesim.policies.protocols import (
+    CACHE,
+    ChainView,
+    Event,
+    GapEnded,
+    Placement,
+    ProgramEnded,
+    ServerView,
+    TurnAdmitted,
+)
+
+Z95 = 1.6448536269514722
+"""95th percentile of the standard normal distribution."""
+
+
+@dataclass
+class Saga:
+    """SAGA: a gap's KV is pinned for the 95th percentile of its tool's gaps; others go by a score.
+
+    cold_s: the pin where the tool is new. cap_s: the longest pin. smoothing: weight of a new gap.
+    recency, reuse, size: weights of the score (highest is evicted first).
+    """
+
+    cold_s: float = 2.0
+    cap_s: float = 300.0
+    smoothing: float = 0.2
+    recency: float = 0.3
+    reuse: float = 0.5
+    size: float = 0.2
+
+    def __post_init__(self) -> None:
+        self._gaps: dict[frozenset[str], tuple[float, float]] = {}
+        self._turns: dict[str, dict[str, int]] = {}
+        self._returned: set[tuple[str, str]] = set()
+        self._went_on: Counter[int] = Counter()
+        self._ended: Counter[int] = Counter()
+
+    def place(self, chain: ChainView, server: ServerView) -> Placement:
+        """Pin for the tool's 95th percentile, down to half of it as HBM fills from 70 to 90 %."""
+        self._returned.discard((chain.program_id, chain.session_id))
+        use = 1 - server.free_tokens / server.pool_tokens
+        pressure = min(max((use - 0.7) / 0.2, 0.0), 1.0)
+        until_s = chain.gap_started_s + self.ttl_s(chain.tools) * (1 - 0.5 * pressure)
+        return Placement("hbm", until_s) if until_s > server.now_s else CACHE
+
+    def ttl_s(self, tools: Sequence[str]) -> float:
+        """exp(mean + 1.645 deviations) of the logarithm of these tools' gaps."""
+        if frozenset(tools) not in self._gaps:
+            return min(self.cold_s, self.cap_s)
+        mean, variance = self._gaps[frozenset(tools)]
+        return math.exp(min(mean + Z95 * math.sqrt(variance), math.log(self.cap_s)))
+
+    def observe(self, event: Event) -> None:
+        """Learn gaps of tools, and after how many turns sessions end."""
+        if isinstance(event, GapEnded):
+            chain = event.chain
+            self._learn(frozenset(chain.tools), math.log(max(event.gap_s, 1e-3)))
+            self._returned.add((chain.program_id, chain.session_id))
+            self._went_on[chain.turns_done] += 1
+            self._turns.setdefault(chain.program_id, {})[chain.session_id] = chain.turns_done + 1
+        elif isinstance(event, TurnAdmitted):
+            self._turns.setdefault(event.program_id, {}).setdefault(event.session_id, 1)
+        elif isinstance(event, ProgramEnded):
+            for session, turns in self._turns.pop(event.program_id, {}).items():
+                self._ended[turns] += 1
+                self._returned.discard((event.program_id, session))
+
+    def _learn(self, tools: frozenset[str], value: float) -> None:
+        mean, variance = self._gaps.get(tools, (value, 0.0))
+        off, a = value - mean, self.smoothing
+        self._gaps[tools] = mean + a * off, (1 - a) * (variance + a * off * off)
+
+    def survival(self, turns: int) -> float:
+        """Share of the sessions that went on after so many turns; 1 before any was seen there."""
+        seen = self._went_on[turns] + self._ended[turns]
+        return self._went_on[turns] / seen if seen else 1.0
+
+    def rank(self, tier: str, chains: Sequence[ChainView], server: ServerView) -> list[ChainView]:
+        """Sessions in their gap, highest score first; those that are back are left to LRU."""
+        away = [c for c in chains if (c.program_id, c.session_id) not in self._returned]
+        oldest = max((server.now_s - c.gap_started_s for c in away), default=0.0) or 1.0
+        largest = max((c.kept_tokens[tier] for c in away), default=0) or 1
+        scores: Mapping[tuple[str, str], float] = {
+            (c.program_id, c.session_id): self.recency * (server.now_s - c.gap_started_s) / oldest
+            + self.reuse * (1 - self.survival(c.turns_done))
+            + self.size * c.kept_tokens[tier] / largest
+            for c in away
+        }
+        return sorted(away, key=lambda c: -scores[c.program_id, c.session_id])

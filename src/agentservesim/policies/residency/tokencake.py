@@ -1,0 +1,78 @@
+"""TokenCake: KV leaves HBM for the predicted length of a call, and is back before it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from agentservesim.policies.protocols import ChainView, Event, GapEnded, Placement, ServerView
+
+HELD = Placement("hbm")
+
+
+@dataclass
+class TokenCake:
+    """TokenCake: offloads the KV of a call that is predicted to outlast the transfer, and uploads it in time.
+
+    smoothing: weight of a new gap in the mean of its tool. min_use: share of HBM in use from which
+    offloading is worth it. tick_s: how often calls that still hold HBM are looked at again.
+    """
+
+    smoothing: float = 0.5
+    min_use: float = 0.6
+    tick_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        self._means: dict[frozenset[str], float] = {}
+        self._below: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def predict(self, chain: ChainView) -> float | None:
+        """Half the client's hint `gap_s` and half the mean of the tool's gaps, or whichever there is."""
+        hint, mean = chain.hints.get("gap_s"), self._means.get(frozenset(chain.tools))
+        known = [float(value) for value in (hint, mean) if isinstance(value, (int, float))]
+        return sum(known) / len(known) if known else None
+
+    def place(self, chain: ChainView, server: ServerView) -> Placement:
+        """Hold it in HBM, unless it pays to offload it; asked again when it is due, upload it."""
+        session = chain.program_id, chain.session_id
+        if session in self._below:
+            if chain.tokens - chain.kept_tokens["hbm"] > server.free_tokens:
+                return Placement(server.tiers[0], server.now_s + self.tick_s)
+            del self._below[session]
+            return HELD
+        return self._offload(chain, server) or HELD
+
+    def tick(self, chains: Sequence[ChainView], server: ServerView) -> Iterator[tuple[ChainView, Placement]]:
+        """Look again at the calls that hold HBM: the queue or the prediction may have changed."""
+        for chain in chains:
+            if (chain.program_id, chain.session_id) not in self._below:
+                placement = self._offload(chain, server)
+                if placement is not None:
+                    yield chain, placement
+
+    def _offload(self, chain: ChainView, server: ServerView) -> Placement | None:
+        """The lower tier until it is time to upload, if it pays."""
+        gap_s, tokens = self.predict(chain), chain.kept_tokens["hbm"]
+        if gap_s is None or not tokens or not server.waiting or not server.tiers:
+            return None
+        tier = server.tiers[0]
+        held = 0 if chain.pinned_until_s is not None else tokens
+        use = 1 - max(server.free_tokens - held, 0) / server.pool_tokens
+        taken = sum(size for instance, size in self._below.values() if instance == chain.instance)
+        back_s, reload_s = chain.gap_started_s + gap_s, server.reload_s(tier, tokens)
+        if (
+            use < self.min_use
+            or tokens > server.tier_free_tokens(tier) - taken
+            or back_s - server.now_s <= server.demote_s(tier, tokens) + reload_s
+        ):
+            return None
+        self._below[chain.program_id, chain.session_id] = chain.instance, tokens
+        return Placement(tier, back_s - reload_s)
+
+    def observe(self, event: Event) -> None:
+        """Learn the gaps of each tool."""
+        if isinstance(event, GapEnded):
+            self._below.pop((event.chain.program_id, event.chain.session_id), None)
+            tools, a = frozenset(event.chain.tools), self.smoothing
+            mean = self._means.get(tools, event.gap_s)
+            self._means[tools] = (1 - a) * mean + a * event.gap_s
