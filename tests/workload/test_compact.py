@@ -87,3 +87,9 @@ def test_delay_of_the_first_turn_counts_from_arrival(read: Any) -> None:
     workload = read([{"program_id": "p", "arrival_s": 2, "turns": [turn(10, 1, delay_s=1.5)]}])
     assert workload.programs[0].arrival_ps == to_ps(2)
     assert workload.programs[0].turns[0].not_before_ps == to_ps(1.5)
+
+
+def test_hints_are_handed_on(read: Any) -> None:
+    first, second = read_one(read, turn(20, 5, hints={"gap_s": 3.5}), turn(30, 6, hints={}))
+    assert first.hints == {"gap_s": 3.5}
+    assert second.hints is None

@@ -12,7 +12,8 @@ several. A turn has `new_tokens`, `output_tokens`, and optionally
   `{"turn", "trigger": "dispatch", "delay_s"}`. A sub-agent's first turn waits for these, or for the turn
   above it;
 * `keep_tokens`: the context is cut to this many leading tokens before `new_tokens` are added (0: a reset);
-* `fork`: a sub-agent's first turn begins with the whole context of the turn it waits for.
+* `fork`: a sub-agent's first turn begins with the whole context of the turn it waits for;
+* `hints`: what the client tells the server about the program's future when the turn is done.
 
 A prompt is the prompt before it, its reply and `new_tokens`.
 """
@@ -32,7 +33,7 @@ from agentservesim.workload.rows import MOST_TOKENS, Row
 PROGRAM_FIELDS = frozenset({"program_id", "arrival_s", "kind", "shared_prefix", "turns"})
 TURN_FIELDS = frozenset(
     {"id", "session", "new_tokens", "output_tokens", "tools", "delay_s", "trigger", "priority", "after"}
-    | {"keep_tokens", "fork"}
+    | {"keep_tokens", "fork", "hints"}
 )
 TOOL_FIELDS = frozenset({"name", "duration_s", "offset_s"})
 AFTER_FIELDS = frozenset({"turn", "trigger", "delay_s"})
@@ -92,6 +93,7 @@ class _Program:
             group=self._group,
             kind=self._kind,
             child=session is not None,
+            hints=turn.mapping_or_none("hints"),
         )
         self._extend(turn, draft, before)
         if name in self._named:
