@@ -152,7 +152,8 @@ class TurnRecord:
     `queue_ps`, `prefill_ps`, `decode_ps` and `transfer_ps` sum to `finish_ps - ready_ps`; waiting
     again after a preemption counts as queueing. `gap_ps` is the time before the turn in which
     its program was outside the engine: tool calls and think time. Prompt tokens are either cached
-    (prefix hits when first admitted) or computed; recomputed tokens are those computed again after
+    (prefix hits when first admitted) or computed; `loaded_tokens` says how many of the cached ones came
+    from which tier below HBM; recomputed tokens are those computed again after
     preemptions, replies included.
     """
 
@@ -176,6 +177,7 @@ class TurnRecord:
     computed_tokens: int
     recomputed_tokens: int
     preemptions: int
+    loaded_tokens: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from agentservesim.lookup import near_or_all
 from agentservesim.model import InputError
 from agentservesim.policies.protocols import InstanceView, Residency, Router, TurnView
 
-__all__ = ["InstanceView", "Residency", "Router", "TurnView", "list_policies", "load_policy"]
+__all__ = ["InstanceView", "Residency", "Router", "TurnView", "list_policies", "load_policy", "policy_spec"]
 
 _PROTOCOLS: dict[str, type[Any]] = {"router": Router, "residency": Residency}
 
@@ -39,10 +39,26 @@ def load_policy(family: str, spec: str) -> Any:
         policy = factory(**parameters)
     except (TypeError, ValueError) as error:
         raise InputError(f"{family} '{spec}': {error}") from None
+    _check(family, policy, name)
+    return policy
+
+
+def policy_spec(family: str, policy: object) -> str:
+    """The spec that would load a policy object: `module:Class,ttl_s=30`.
+
+    Raises InputError if the object lacks the family's method.
+    """
+    kind = type(policy)
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    _check(family, policy, name)
+    fields = dataclasses.fields(policy) if dataclasses.is_dataclass(policy) else ()
+    return ",".join([name, *(f"{f.name}={getattr(policy, f.name)}" for f in fields if f.init)])
+
+
+def _check(family: str, policy: object, name: str) -> None:
     if not isinstance(policy, _PROTOCOLS[family]):
         methods = [m for m in vars(_PROTOCOLS[family]) if not m.startswith("_")]
         raise InputError(f"{family} '{name}': a {family} needs the method {', '.join(methods)}")
-    return policy
 
 
 def _named(family: str, name: str) -> Any:
