@@ -187,7 +187,7 @@ class Instance:
         self._deciding = True
         self._fill(self._kernel.now)
         if not self._flight and self.scheduler.memory is not None:
-            while self.scheduler.waiting.queue and not self._flight and self.scheduler.memory.open_valve():
+            while self.scheduler.waiting.queue and not self._flight and self.scheduler.open_valve():
                 self._fill(self._kernel.now)
         self._deciding = False
         if self._flight:

@@ -5,24 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agentservesim.engine.request import Request
-from agentservesim.kv.pool import Hit
+from agentservesim.kv.pool import BlockPool, Hit, Holding
 from agentservesim.kv.residency import Residency
 from agentservesim.model import to_s
 
 
 class Memory:
-    """What the scheduler asks of the tiers below HBM and of the pins above them.
+    """What the scheduler asks of the tiers below HBM and of the pins above them."""
 
-    `loading` counts the requests that wait for their KV to come up.
-    """
-
-    def __init__(self, residency: Residency, layers: int) -> None:
+    def __init__(self, residency: Residency, pool: BlockPool, layers: int) -> None:
         self.residency = residency
-        self.loading = 0
         self.layerwise = residency.layerwise
+        self._pool = pool
         self._layers = layers
+        self._loading: dict[Request, None] = {}
+        self._loaded: dict[Request, None] = {}
         self._cold_waits = 0
         self._cold_wait_ps = 0
+
+    @property
+    def loading(self) -> int:
+        """Requests that wait for their KV to come up."""
+        return len(self._loading)
+
+    def holdings(self) -> list[Holding]:
+        """What requests hold whose KV comes up, or has come up while they wait."""
+        return [request.holding for request in (*self._loading, *self._loaded)]
 
     def loadable(self, request: Request, hit: Hit) -> int:
         """Blocks behind a hit that the request should load; 0 where nothing below has them."""
@@ -30,16 +38,34 @@ class Memory:
             return 0
         return self.residency.loadable(request.session, request.path, request.known, hit)
 
-    def load(self, request: Request, blocks: int, loaded: Callable[[Request, int], None]) -> None:
-        """Bring up blocks behind the request's hit; `loaded(request, picoseconds)` follows."""
-        self.loading += 1
+    def comes_up(self, request: Request) -> bool:
+        """Whether the KV of the request's session is on its way up already, ahead of its turn."""
+        return self.residency.comes_up(request.session)
+
+    def join(self, request: Request, arrived: Callable[[Request, int], None]) -> None:
+        """Wait for what is on its way up; `arrived(request, picoseconds)` follows."""
+        self._loading[request] = None
+        self._pool.release(request.holding)
 
         def done(took_ps: int) -> None:
-            self.loading -= 1
+            del self._loading[request]
+            request.transfer_ps += took_ps
+            arrived(request, took_ps)
+
+        self.residency.join(request.session, done)
+
+    def load(self, request: Request, blocks: int, loaded: Callable[[Request, int], None]) -> None:
+        """Bring up blocks behind the request's hit; `loaded(request, picoseconds)` follows."""
+        self._loading[request] = None
+
+        def done(took_ps: int) -> None:
+            del self._loading[request]
+            self._loaded[request] = None
             request.transfer_ps += took_ps
             loaded(request, took_ps)
 
-        self._note(request, self.residency.load(request.session, request.holding, blocks, done))
+        sources, _ = self.residency.load(request.session, request.holding, blocks, done)
+        self._note(request, sources)
 
     def stream(self, request: Request, blocks: int) -> tuple[int, int]:
         """Bring up blocks layer by layer under the request's own step, which may start now.
@@ -47,20 +73,22 @@ class Memory:
         Returns how long the load takes and how long its first layer, in picoseconds: the step
         lasts at least as long as the load, and the first layer hides under nothing.
         """
-        took_ps = self.residency.load_ps(request.holding, blocks)
-        self._note(request, self.residency.load(request.session, request.holding, blocks, None))
-        return took_ps, took_ps // self._layers
+        sources, takes_ps = self.residency.load(request.session, request.holding, blocks, None)
+        self._note(request, sources)
+        return takes_ps, takes_ps // self._layers
 
     def _note(self, request: Request, sources: list[tuple[str, int]]) -> None:
-        for tier, blocks in sources:
-            request.loaded_blocks[tier] = request.loaded_blocks.get(tier, 0) + blocks
+        """Remember where a turn's KV came from when it was first admitted."""
+        if request.scheduled_ps < 0:
+            request.loaded_blocks = dict(sources)
 
     def admitted(self, request: Request, wait_ps: int, hit_tokens: int) -> None:
         """The request holds its own blocks now."""
+        self._loaded.pop(request, None)
         if hit_tokens * 2 < request.known and request.turn.index:
             self._cold_waits += 1
             self._cold_wait_ps += wait_ps
-        self.residency.admitted(request.session, wait_ps, request.known, hit_tokens)
+        self.residency.admitted(request.session, request.path, wait_ps, request.known, hit_tokens)
 
     @property
     def queue_delay_s(self) -> float:
@@ -68,9 +96,23 @@ class Memory:
         return to_s(self._cold_wait_ps) / self._cold_waits if self._cold_waits else 0.0
 
     def reclaim(self, blocks: int, running: bool) -> bool:
-        """Give up pins for a request that is short of blocks; True if that freed any."""
+        """Give up pins for a request that is short of blocks; True if that freed as many."""
         return blocks > 0 and self.residency.reclaim(blocks, running)
 
-    def open_valve(self) -> bool:
-        """Break a pin because nothing else can go on; True if one was broken."""
-        return self.loading == 0 and self.residency.open_valve()
+    def open_valve(self, head: Request | None = None) -> bool:
+        """Make room because nothing else can go on; True if that was possible.
+
+        Pins are broken first; then requests that wait with loaded KV give it back to LRU, the one
+        loaded last first, all but the `head` of the queue.
+        """
+        if self._loading or self.residency.copies_under_way:
+            return False
+        if self.residency.open_valve():
+            return True
+        for request in reversed(self._loaded):
+            if request is not head:
+                del self._loaded[request]
+                self._pool.release(request.holding)
+                self._note(request, [])
+                return True
+        return False

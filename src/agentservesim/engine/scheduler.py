@@ -69,6 +69,8 @@ class Scheduler:
         A step that only preempts has no rows and takes no time.
         """
         budget = self._budget
+        # A policy that ranks what to evict is asked once for all rows, however they are taken.
+        one_by_one = one_by_one and self.pool.on_shortage is None
         if not (one_by_one or self._prefills or self.waiting.queue) and self._rows_are_safe(budget):
             return self._decode() if self.rows.count else None
         step = Step()
@@ -242,6 +244,8 @@ class Scheduler:
             while need > self.pool.free:
                 if self.memory is not None and self.memory.reclaim(need - self.pool.free, running=True):
                     continue
+                if self.memory is not None and len(running) == 1 and self.memory.open_valve():
+                    continue
                 victim = self.waiting.victim(running)
                 place = running.index(victim)
                 del running[place]
@@ -313,7 +317,9 @@ class Scheduler:
         while waiting.queue and budget > 0 and len(running) < self.config.max_num_seqs:
             request = waiting.head()
             hit = self._hit(request)
-            load = memory.loadable(request, hit) if memory is not None else 0
+            load = 0
+            if memory is not None and self._may_fit(request, hit, budget, cap):
+                load = memory.loadable(request, hit)
             new = self._admissible(request, hit, load, budget, cap)
             if new == 0:
                 if memory is not None and memory.reclaim(self._missing(request, hit), running=False):
@@ -344,14 +350,17 @@ class Scheduler:
 
     def _load(self, memory: Memory, step: Step, request: Request, blocks: int, now: int) -> bool:
         """Start to bring up blocks for a request that leaves the queue; True if it waits for them."""
-        if memory.layerwise:
+        if memory.layerwise and not memory.comes_up(request):
             took_ps, first_layer_ps = memory.stream(request, blocks)
             step.load_ps = max(step.load_ps, now + took_ps)
             step.first_layer_ps = max(step.first_layer_ps, first_layer_ps)
             return False
         request.queue_ps += now - request.since_ps
         request.since_ps = now
-        memory.load(request, blocks, self._loaded)
+        if memory.comes_up(request):
+            memory.join(request, self._loaded)
+        else:
+            memory.load(request, blocks, self._loaded)
         return True
 
     def _loaded(self, request: Request, took_ps: int) -> None:
@@ -374,10 +383,19 @@ class Scheduler:
             if not self.config.enable_chunked_prefill:
                 return 0
             new = budget
+        return new if self._has_room(request, hit, start + new) else 0
+
+    def _may_fit(self, request: Request, hit: Hit, budget: int, cap: int) -> bool:
+        """Whether a waiting request could be admitted if it loaded as much or as little as would help."""
+        start = (hit.blocks + request.holding.blocks) * self.config.block_size
+        return self._has_room(request, hit, min(request.known, start + min(budget, cap or budget)))
+
+    def _has_room(self, request: Request, hit: Hit, tokens: int) -> bool:
+        """Whether there are blocks for the first `tokens` of a request, and for all if that is the rule."""
+        size = self.config.block_size
+        have = hit.blocks + request.holding.blocks
         room = self.pool.free - hit.free + have - (self._watermark if self.running else 0)
-        if self._reserve_full and -(-request.known // size) > room:
-            return 0
-        return new if -(-(start + new) // size) <= room else 0
+        return -(-(request.known if self._reserve_full else tokens) // size) <= room
 
     def _start(self, request: Request, hit_tokens: int, now: int) -> None:
         request.computed = hit_tokens
@@ -411,10 +429,20 @@ class Scheduler:
             return True
         request = self.waiting.head()
         hit = self._hit(request)
-        load = self.memory.loadable(request, hit) if self.memory is not None else 0
-        if self._admissible(request, hit, load, budget, self.config.long_prefill_token_threshold):
+        cap = self.config.long_prefill_token_threshold
+        if self.memory is not None and self.memory.residency.tiers:
+            # What a lower tier has, and how busy its link is, may change on the way.
+            admissible = self._may_fit(request, hit, budget, cap)
+        else:
+            admissible = self._admissible(request, hit, 0, budget, cap) > 0
+        if admissible:
             return False
         return not self.pool.is_being_written(hit.dead_end)
+
+    def open_valve(self) -> bool:
+        """Nothing runs: make room for the head of the queue by force; False if there is no way to."""
+        head = self.waiting.head() if self.waiting.queue else None
+        return head is not None and self.memory is not None and self.memory.open_valve(head)
 
     # ---- many steps at once -------------------------------------------------------------------
 

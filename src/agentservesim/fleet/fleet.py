@@ -173,6 +173,11 @@ class Fleet:
                 gc.enable()
         if self._turns_left:
             raise InputError(f"{self._turns_left} turns could not be served: their prompts fit no instance")
+        return self.counts
+
+    @property
+    def counts(self) -> Counts:
+        """What was done so far."""
         instances = [server.instance for server in self._servers]
         return Counts(
             steps=sum(i.steps for i in instances),
@@ -194,6 +199,7 @@ class Fleet:
             session = run.program.id, turn.session_id
             self.residencies[homes[turn.session_id]].gap_ends(session, home == index)
         homes[turn.session_id] = index
+        run.latest[turn.session_id] = turn.index
         homes.setdefault(None, index)
         server = servers[index]
         server.load += 1
@@ -243,6 +249,10 @@ class Fleet:
                 computed_tokens=turn.prompt_tokens - request.cached_tokens,
                 recomputed_tokens=request.recomputed_tokens,
                 preemptions=request.preemptions,
+                loaded_tokens={
+                    tier: blocks * server.spec.engine.block_size
+                    for tier, blocks in request.loaded_blocks.items()
+                },
             )
         )
         self._turns_left -= 1
@@ -269,6 +279,8 @@ class Fleet:
             if run.turns_left == 0:
                 residency.program_ends(program.id, len(program.turns))
             return
+        if run.latest[turn.session_id] != turn.index:
+            return  # The session's next turn did not wait for this one's end.
         chain = residency.chains.get(session)
         if chain is None:
             chain = residency.chains[session] = Chain(session, run.start_ps)

@@ -23,6 +23,7 @@ class MemoryView:
     ) -> None:
         self.tiers = tuple(tier.name for tier in tiers)
         self._kernel = kernel
+        self._catch_up = instance.catch_up
         self._scheduler = instance.scheduler
         self._chunk = instance.config.max_num_batched_tokens
         self._step_time = step_time
@@ -42,11 +43,13 @@ class MemoryView:
     @property
     def free_tokens(self) -> int:
         """Tokens of HBM that nothing references."""
+        self._catch_up()
         return self._scheduler.pool.free * self._shape.block_size
 
     @property
     def running_tokens(self) -> int:
         """Context of the requests that run."""
+        self._catch_up()
         scheduler = self._scheduler
         return sum(
             scheduler.rows.computed(request) if request.in_rows else request.computed
@@ -78,6 +81,7 @@ class MemoryView:
 
     def step_s(self) -> float:
         """Duration of a step of the present decode batch."""
+        self._catch_up()
         rows = self._scheduler.rows
         batch = Batch((), rows.count, rows.counts, rows.contexts(), rows.count)
         return to_s(self._step_time.step_ps(batch)) if rows.count else 0.0
@@ -117,9 +121,10 @@ def equip(
             shape,
             policy,
             instance.wake,
+            instance.catch_up,
             config.load == "layerwise",
         )
         residency.server = MemoryView(kernel, instance, step_time, tiers, shape)
-        instance.scheduler.memory = Memory(residency, shape.layers)
+        instance.scheduler.memory = Memory(residency, instance.scheduler.pool, shape.layers)
         models.append(residency)
     return models

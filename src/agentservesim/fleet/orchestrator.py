@@ -21,7 +21,7 @@ class ProgramRun:
     waiting_for: dependencies of each turn that are still open. ready_ps: when each turn may start, as
     far as known; cause_ps: when the last trigger it waits for fired, the program's start being the
     first. end_ps: the last token so far. homes: instance of each session's last turn (None stands for
-    the program).
+    the program). latest: index of that turn.
     """
 
     __slots__ = (
@@ -29,6 +29,7 @@ class ProgramRun:
         "dependents",
         "end_ps",
         "homes",
+        "latest",
         "next_turns",
         "program",
         "ready_ps",
@@ -53,6 +54,7 @@ class ProgramRun:
         self.ready_ps = [start_ps + turn.not_before_ps for turn in turns]
         self.cause_ps = [start_ps] * len(turns)
         self.homes: dict[str | None, int] = {}
+        self.latest: dict[str, int] = {}
         self.dependents: list[list[tuple[int, Dependency]]] = [[] for _ in turns]
         for turn in turns:
             for dependency in turn.dependencies:

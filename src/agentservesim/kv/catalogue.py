@@ -56,6 +56,15 @@ LINKS: dict[str, LinkKind] = {
 a DMA engine driven by the host, a few tens of microseconds a transfer."""
 
 
+def list_links() -> dict[str, str]:
+    """Link kinds by name, each in a line: GB/s in each direction, and where the figures are from."""
+    return {
+        name: f"{kind.down_bytes_per_s / 1e9:g} GB/s down, {kind.up_bytes_per_s / 1e9:g} up, "
+        f"{kind.duplex} duplex; {kind.source}"
+        for name, kind in LINKS.items()
+    }
+
+
 def find_link(name: str) -> LinkKind:
     """A link kind by name. Raises InputError for an unknown one."""
     if name not in LINKS:

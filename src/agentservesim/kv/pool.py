@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from agentservesim.model import Path, Segment
@@ -143,9 +144,10 @@ NO_HIT = Hit((), 0, 0, None)
 class BlockPool:
     """Counts, hits and evictions of `num_blocks` KV blocks, one of which is vLLM's null block.
 
-    `on_hash(holding, first, end)` and `on_evict(segment, first, end)` are called with the blocks just
-    hashed, or just evicted (the highest index went first), `on_shortage(blocks)` before so many
-    blocks with content are evicted, if set.
+    `pinned` and `in_flight` count what pins and copies took from the free queue; those who make them keep
+    the counts. `on_hash(holding, first, end)` and `on_evict(segment, first, end)` are called with the
+    blocks just hashed, or just evicted (the highest index went first), `on_shortage(blocks)` before so
+    many blocks with content are evicted, if set.
     """
 
     def __init__(
@@ -159,6 +161,8 @@ class BlockPool:
         self.blanks_first = blanks_first
         self.free = num_blocks - 1
         self.evicted_blocks = 0
+        self.pinned = 0
+        self.in_flight = 0
         self.on_hash: Callable[[Holding, int, int], None] | None = None
         self.on_evict: Callable[[Segment, int, int], None] | None = None
         self.on_shortage: Callable[[int], None] | None = None
@@ -234,6 +238,15 @@ class BlockPool:
             self._reference(lane, first, end)
             holding.ranges.append((lane, first, end))
         holding.blocks = holding.hashed = max(hit.blocks, holding.start)
+
+    def share(self, holding: Holding, other: Holding) -> None:
+        """Reference a holding's hashed blocks once more, from the start of an empty `other` on."""
+        for lane, first, end in holding.ranges:
+            first = max(first, other.start)
+            if first < end:
+                self._reference(lane, first, end)
+                other.ranges.append((lane, first, end))
+        other.blocks = other.hashed = holding.hashed
 
     def take(self, count: int) -> None:
         """Take blocks from the head of the free queue, evicting what they hold.
@@ -507,7 +520,19 @@ class BlockPool:
         """Unreferenced blocks that still hold content."""
         return self.free - self._blank_count()
 
+    def freed_by(self, holdings: Sequence[Holding]) -> int:
+        """How many blocks would be unreferenced without these holdings."""
+        covers = _covers(holdings)
+        freed = sum(holding.blocks - holding.hashed for holding in holdings)
+        for lane, ranges in covers.items():
+            for extent in lane.extents:
+                if len(ranges) >= extent.refs:
+                    freed += sum(blocks for blocks, refs in _counts(extent, ranges) if refs == extent.refs)
+        return freed
+
     def _blank_count(self) -> int:
+        if self.blanks_first or not self.caching:
+            return self._blanks
         return self._blanks + sum(x.end - x.first for x in self._queue() if x.lane is None)
 
     def _queue(self) -> Iterator[Extent]:
@@ -521,16 +546,11 @@ class BlockPool:
 
         `holdings` are all live ones, caught up. A test's tool: it walks every extent.
         """
-        refs: dict[int, int] = {}
+        covers = _covers(holdings)
         for holding in holdings:
             hashed = sum(end - first for _, first, end in holding.ranges)
             assert hashed == holding.hashed - holding.start
             assert holding.hashed <= holding.blocks
-            for lane, first, end in holding.ranges:
-                for extent in lane.extents:
-                    if extent.first < end and extent.end > first:
-                        assert (first <= extent.first and extent.end <= end) or extent.refs > 0
-                        refs[id(extent)] = refs.get(id(extent), 0) + 1
         used = sum(h.blocks - h.hashed for h in holdings)
         queued = {id(x) for x in self._queue()}
         for segment, home in self._segments.items():
@@ -544,9 +564,27 @@ class BlockPool:
                     assert extent.lane is lane
                     assert at <= extent.first < extent.end
                     at = extent.end
-                    assert extent.refs == refs.get(id(extent), 0)
+                    assert {refs for _, refs in _counts(extent, covers.get(lane, []))} == {extent.refs}
                     assert (extent.refs == 0) == (id(extent) in queued)
                     used += (extent.end - extent.first) if extent.refs else 0
         assert used == self.used
         queue_blocks = self._blanks + sum(x.end - x.first for x in self._queue())
         assert queue_blocks == self.free
+
+
+def _covers(holdings: Sequence[Holding]) -> dict[Lane, list[tuple[int, int]]]:
+    """The blocks of each lane that holdings hold: (first, end), once for each holding."""
+    covers: dict[Lane, list[tuple[int, int]]] = {}
+    for holding in holdings:
+        for lane, first, end in holding.ranges:
+            covers.setdefault(lane, []).append((first, end))
+    return covers
+
+
+def _counts(extent: Extent, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The extent cut where ranges begin or end: (blocks, number of ranges that hold them)."""
+    inside = [(first, end) for first, end in ranges if first < extent.end and end > extent.first]
+    cuts = {extent.first, extent.end, *(cut for both in inside for cut in both)}
+    borders = sorted(cut for cut in cuts if extent.first <= cut <= extent.end)
+    for low, high in pairwise(borders):
+        yield high - low, sum(first <= low and high <= end for first, end in inside)

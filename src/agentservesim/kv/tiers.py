@@ -7,13 +7,17 @@ first. What is on its way into a tier holds its blocks from the start and can be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from agentservesim.kernel import Kernel
-from agentservesim.kv.config import HBM, MemoryConfig, TierConfig
+from agentservesim.kv.config import HBM, LinkConfig, MemoryConfig, TierConfig
 from agentservesim.kv.links import Link
 from agentservesim.kv.pool import BlockPool
 from agentservesim.model import InputError
+
+if TYPE_CHECKING:
+    from agentservesim.kv.residency import Residency
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +32,20 @@ class KvShape:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tier:
-    """A tier as one instance reaches it."""
+    """A tier as its instances reach it: `link` joins it to HBM, `links` to the tiers in between.
+
+    `sharers` are the memory models of the instances that use it.
+    """
 
     name: str
     pool: BlockPool
     link: Link
+    links: dict[str, Link] = field(default_factory=dict)
+    sharers: list[Residency] = field(default_factory=list)
+
+    def link_from(self, above: str) -> Link:
+        """The link from a faster tier; without one of its own, what comes takes the link to HBM."""
+        return self.links.get(above, self.link)
 
 
 def build_tiers(memory: MemoryConfig, shapes: Sequence[KvShape], kernel: Kernel) -> list[tuple[Tier, ...]]:
@@ -70,6 +83,15 @@ def _make(config: TierConfig, memory: MemoryConfig, shape: KvShape, kernel: Kern
             f"tier '{config.name}': capacity_bytes {config.capacity_bytes:.0f} is less than a KV block "
             f"({shape.block_bytes} bytes)"
         )
-    link = next(link for link in memory.links if {HBM, config.name} == set(link.between))
     ranks = shape.ranks if config.scope == "instance" else 1
-    return Tier(config.name, BlockPool(blocks + 1, shape.block_size), Link(link, kernel, ranks))
+    links: dict[str, Link] = {}
+    names = [HBM, *(tier.name for tier in memory.tiers)]
+    for above in names[: names.index(config.name)]:
+        found = _find({above, config.name}, memory.links)
+        if found is not None:
+            links[above] = Link(found, kernel, ranks)
+    return Tier(config.name, BlockPool(blocks + 1, shape.block_size), links[HBM], links)
+
+
+def _find(ends: set[str], links: Sequence[LinkConfig]) -> LinkConfig | None:
+    return next((link for link in links if ends == set(link.between)), None)

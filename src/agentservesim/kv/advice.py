@@ -1,0 +1,115 @@
+"""A residency policy as the mechanics ask it: what it answers is checked, what it raises is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+from agentservesim.kv.config import HBM
+from agentservesim.model import InputError
+from agentservesim.policies.protocols import ChainView, Event, GapEnded, OraclePolicy, Placement, ServerView
+
+FARTHEST_S = 1e6 * 86400
+
+
+class Advice:
+    """Asks `policy`. Raises InputError that names policy, call and program where it fails."""
+
+    def __init__(self, policy: Any, tiers: Sequence[str]) -> None:
+        self.oracle = policy if isinstance(policy, OraclePolicy) else None
+        self.ranks = getattr(policy, "rank", None) is not None
+        self.resumes = getattr(policy, "resume", None) is not None
+        self.observes = getattr(policy, "observe", None) is not None
+        self._policy = policy
+        self._name = f"residency {type(policy).__name__}"
+        self._known = (HBM, "cache", "drop", *tiers)
+        spill = getattr(policy, "spill", None) or {}
+        self.spill = self._spill(spill, (HBM, *tiers)) if tiers else {}
+        self.min_hits = self._whole("min_hits")
+        tick_s = getattr(policy, "tick_s", 0.0) or 0.0
+        if not (isinstance(tick_s, (int, float)) and isfinite(tick_s) and tick_s >= 0):
+            raise InputError(f"{self._name}: tick_s is {tick_s!r}; it must be a time in seconds, 0 for never")
+
+    def place(self, chain: ChainView, server: ServerView) -> Placement:
+        """Where a session's KV is to be."""
+        return self._checked("place", chain, self._call("place", chain.program_id, chain, server))
+
+    def tick(self, chains: list[ChainView], server: ServerView) -> list[tuple[ChainView, Placement]]:
+        """Placements for some of the sessions in their gaps."""
+        try:
+            pairs = [(chain, placement) for chain, placement in self._policy.tick(chains, server)]
+        except Exception as error:
+            raise self._failed("tick", "", error) from error
+        for chain, placement in pairs:
+            if not isinstance(chain, ChainView):
+                raise InputError(f"{self._name}: tick() named {chain!r}, which is no chain")
+            self._checked("tick", chain, placement)
+        return pairs
+
+    def rank(self, tier: str, chains: list[ChainView], server: ServerView) -> list[ChainView]:
+        """Chains in the order in which a tier should evict them."""
+        try:
+            order = list(self._policy.rank(tier, chains, server))
+        except Exception as error:
+            raise self._failed("rank", "", error) from error
+        for chain in order:
+            if not isinstance(chain, ChainView):
+                raise InputError(f"{self._name}: rank() named {chain!r}, which is no chain")
+        return order
+
+    def resume(self, chain: ChainView, hits: Mapping[str, int], server: ServerView) -> int:
+        """Tokens to load for a turn that is back."""
+        tokens = self._call("resume", chain.program_id, chain, hits, server)
+        if not isinstance(tokens, (int, float)) or not isfinite(tokens):
+            raise InputError(
+                f"{self._name}: resume() of program '{chain.program_id}' returned {tokens!r}; "
+                "it must be a number of tokens"
+            )
+        return int(tokens)
+
+    def observe(self, event: Event) -> None:
+        """Tell the policy what happened."""
+        program = event.chain.program_id if isinstance(event, GapEnded) else event.program_id
+        self._call("observe", program, event)
+
+    def _call(self, name: str, program: str, *arguments: object) -> Any:
+        try:
+            return getattr(self._policy, name)(*arguments)
+        except Exception as error:
+            raise self._failed(name, program, error) from error
+
+    def _failed(self, name: str, program: str, error: Exception) -> InputError:
+        whose = f" of program '{program}'" if program else ""
+        if isinstance(error, InputError):
+            return error
+        return InputError(f"{self._name}: {name}(){whose} raised {type(error).__name__}: {error}")
+
+    def _checked(self, call: str, chain: ChainView, placement: object) -> Placement:
+        where = f"{self._name}: {call}() of program '{chain.program_id}' returned"
+        if not isinstance(placement, Placement) or placement.tier not in self._known:
+            raise InputError(
+                f"{where} {placement!r}; it must be a Placement on one of {', '.join(self._known)}"
+            )
+        until = placement.until_s
+        if until is not None and not (isinstance(until, (int, float)) and abs(until) < FARTHEST_S):
+            raise InputError(f"{where} until_s {until!r}; it must be a time in seconds, or None")
+        return placement
+
+    def _spill(self, spill: object, names: tuple[str, ...]) -> dict[str, str]:
+        """Checked: each tier spills to one that is slower."""
+        if not isinstance(spill, Mapping):
+            raise InputError(f"{self._name}: spill is {spill!r}; it must map tiers to slower ones")
+        for above, below in spill.items():
+            if above not in names or below not in names or names.index(above) >= names.index(below):
+                raise InputError(
+                    f"{self._name}: spill from '{above}' to '{below}': it must lead to a slower one of "
+                    + ", ".join(names)
+                )
+        return dict(spill)
+
+    def _whole(self, name: str) -> int:
+        value = getattr(self._policy, name, None) or 0
+        if not isinstance(value, int) or value < 0:
+            raise InputError(f"{self._name}: {name} is {value!r}; it must be a whole number, 0 or more")
+        return value

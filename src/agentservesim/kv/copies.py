@@ -1,0 +1,214 @@
+"""KV under way between the tiers of one instance: what is being copied, and who holds it meanwhile.
+
+A copy holds its source and, from the start, its destination: neither can be recycled before it ends,
+whoever else lets go of them; the destination can be found, and the source evicted, when it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from agentservesim.kernel import Kernel
+from agentservesim.kv.links import Link, Transfer
+from agentservesim.kv.pool import BlockPool, Hit, Holding
+from agentservesim.kv.sessions import Session, TransferRecord
+from agentservesim.kv.tiers import KvShape, Tier
+from agentservesim.model import Path
+
+Plan = list[tuple[Tier, int, int]]
+"""Where blocks can be had: (tier, first, end), in order, without a hole."""
+
+
+@dataclass(slots=True, eq=False)
+class Load:
+    """Blocks on their way up into a holding; `blocks` of it are there when the last copy has ended."""
+
+    holding: Holding
+    blocks: int
+    asked_ps: int
+    done: Callable[[int], None] | None
+    sources: list[tuple[BlockPool, Holding]] = field(default_factory=list)
+    left: int = 0
+    coming: int = 0
+
+
+class Copies:
+    """Starts copies and ends them.
+
+    `wake` is called before HBM is touched when one ends, `changed` after. `on_transfer(record)` is
+    told of every copy that ended.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        kernel: Kernel,
+        pool: BlockPool,
+        tiers: Sequence[Tier],
+        shape: KvShape,
+        wake: Callable[[], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self.on_transfer: Callable[[TransferRecord], None] | None = None
+        self.shape = shape
+        self.loads = 0
+        self._index = index
+        self._kernel = kernel
+        self._pool = pool
+        self._tiers = tiers
+        self._wake = wake
+        self._changed = changed
+        self._held: dict[Holding, tuple[BlockPool, int]] = {}
+
+    def holdings(self, pool: BlockPool) -> list[Holding]:
+        """What copies hold of a pool, sources and destinations."""
+        return [holding for holding, (where, _) in self._held.items() if where is pool]
+
+    @property
+    def in_hbm(self) -> bool:
+        """Whether a copy's end will free blocks of HBM, or bring what somebody waits for."""
+        return self.loads > 0 or any(where is self._pool for where, _ in self._held.values())
+
+    # ---- down ---------------------------------------------------------------------------------
+
+    def down(
+        self, session: Session, path: Path, tier: Tier, have: Hit, keep: bool, done: Callable[[], None]
+    ) -> Holding | None:
+        """Copy to a tier what it lacks of a hit in HBM, as far as there is room.
+
+        HBM then frees what the tier has, unless it is to `keep` it for LRU or the tier has not all
+        of it. Returns the destination, or None if there is nothing to copy.
+        """
+        below = tier.pool.lookup(path, have.blocks)
+        missing = min(have.blocks - below.blocks, tier.pool.free - below.free)
+        evict_first = not keep and below.blocks + max(missing, 0) >= have.blocks
+        source = self.hold(self._pool, path, have)
+        if missing <= 0:
+            self.let_go(self.hold(tier.pool, path, below))
+            self.let_go(source, evict_first)
+            return None
+        goal = self.hold(tier.pool, path, below, missing)
+
+        def arrived(transfer: Transfer) -> None:
+            self.land(goal)
+            self._wake()
+            self.let_go(source, evict_first)
+            self.note(session, tier.link, "demote", transfer)
+            done()
+            self._changed()
+
+        tier.link.send(missing * self.shape.block_bytes, False, arrived)
+        return goal
+
+    # ---- up -----------------------------------------------------------------------------------
+
+    def sources(self, path: Path, first: int, end: int) -> Plan:
+        """Where blocks [first, end) can be had below."""
+        plan: Plan = []
+        for tier in self._tiers:
+            hit = tier.pool.lookup(path, end, first)
+            if hit.blocks > first:
+                plan.append((tier, first, hit.blocks))
+                first = hit.blocks
+        return plan
+
+    def load_ps(self, plan: Plan) -> int:
+        """How long a load would take from now, if nothing else joined the links."""
+        sizes = [(tier.link, (stop - first) * self.shape.block_bytes) for tier, first, stop in plan]
+        return max(link.backlog_ps(True) + link.alone_ps(size, True) for link, size in sizes)
+
+    def up(
+        self, session: Session, holding: Holding, plan: Plan, end: int, done: Callable[[int], None] | None
+    ) -> None:
+        """Bring up blocks behind what the holding has; `done(picoseconds it took)` at the end.
+
+        Without `done` the blocks count as there from the start: the caller's step waits for them, and
+        they are held until then, should their request be preempted or end before.
+        """
+        first = holding.blocks
+        load = Load(holding, end, self._kernel.now, done)
+        for tier, start, stop in plan:
+            reach = min(stop, end)
+            if reach > start:
+                source = Holding(holding.path, start, start, start)
+                tier.pool.acquire(source, tier.pool.lookup(holding.path, reach, start))
+                self._held[source] = tier.pool, 0
+                load.sources.append((tier.pool, source))
+                size = (reach - start) * self.shape.block_bytes
+                tier.link.send(size, True, self._arrival(session, load, tier))
+        load.left = len(load.sources)
+        self._pool.take(end - first)
+        holding.blocks = end
+        if done is None:
+            self._pool.store(holding, end)
+            reserved = Holding(holding.path, first, first, first)
+            self._pool.share(holding, reserved)
+            self._held[reserved] = self._pool, 0
+            load.holding = reserved
+        else:
+            self.loads += 1
+            load.coming = end - first
+            self._pool.in_flight += load.coming
+        self._changed()
+
+    def _arrival(self, session: Session, load: Load, tier: Tier) -> Callable[[Transfer], None]:
+        def arrived(transfer: Transfer) -> None:
+            self.note(session, tier.link, "promote", transfer)
+            load.left -= 1
+            if load.left:
+                return
+            for _, source in load.sources:
+                self.let_go(source)
+            self._wake()
+            if load.done is None:
+                self.let_go(load.holding)
+            else:
+                self.loads -= 1
+                self._pool.in_flight -= load.coming
+                self._pool.store(load.holding, load.blocks)
+                load.done(self._kernel.now - load.asked_ps)
+            self._changed()
+
+        return arrived
+
+    # ---- the ledger ---------------------------------------------------------------------------
+
+    def hold(self, pool: BlockPool, path: Path, hit: Hit, more: int = 0, start: int = 0) -> Holding:
+        """Reference a hit, and take `more` blocks behind it that will be written."""
+        holding, before = Holding(path, start, start, start), pool.free
+        pool.acquire(holding, hit)
+        pool.take(more)
+        holding.blocks += more
+        claimed = before - pool.free
+        pool.in_flight += claimed
+        self._held[holding] = pool, claimed
+        return holding
+
+    def land(self, holding: Holding) -> None:
+        """A destination has been written: its content can be found, and nothing holds it any more."""
+        pool, _ = self._held[holding]
+        pool.store(holding, holding.blocks)
+        self.let_go(holding)
+
+    def let_go(self, holding: Holding, evict_first: bool = False) -> None:
+        """Give back what a copy held."""
+        pool, claimed = self._held.pop(holding)
+        pool.in_flight -= claimed
+        pool.release(holding, evict_first)
+
+    def note(self, session: Session, link: Link, verb: str, transfer: Transfer) -> None:
+        """Tell who listens of a copy that ended."""
+        if self.on_transfer is not None:
+            self.on_transfer(
+                TransferRecord(
+                    self._index,
+                    *session,
+                    link.name,
+                    verb,
+                    transfer.bytes,
+                    transfer.asked_ps,
+                    transfer.start_ps,
+                    transfer.end_ps,
+                )
+            )

@@ -1,0 +1,88 @@
+"""What a tier evicts first, where a policy ranks it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from agentservesim.kv.advice import Advice
+from agentservesim.kv.pool import BlockPool, Holding
+from agentservesim.kv.sessions import Chain
+from agentservesim.model import Path
+
+if TYPE_CHECKING:
+    from agentservesim.kv.residency import Residency
+
+
+class Ranking:
+    """Called before `pool` evicts: puts the first choices at the head of its free queue.
+
+    What ended sessions left comes first, then the policy's order; if that is empty, all is left to
+    LRU. What a chain shares with one that is to stay longer stays as long.
+    """
+
+    def __init__(self, tier: str, pool: BlockPool, advice: Advice, sharers: Sequence[Residency]) -> None:
+        self._tier = tier
+        self._pool = pool
+        self._advice = advice
+        self._sharers = sharers
+        self._ended: deque[tuple[Path, int]] = deque()
+
+    def ends(self, path: Path, blocks: int) -> None:
+        """A session is over; it left the first `blocks` blocks of a path."""
+        self._ended.append((path, blocks))
+
+    def __call__(self, blocks: int) -> None:
+        """`blocks` blocks with content are about to be evicted."""
+        chains = {
+            (sharer.index, *chain.session): (sharer, chain)
+            for sharer in self._sharers
+            for chain in sharer.chains.values()
+            if chain.blocks
+        }
+        views = [sharer.view(chain) for sharer, chain in chains.values()]
+        ranked: list[Chain] = []
+        for view in self._advice.rank(self._tier, views, self._sharers[0].server):
+            named = chains.pop((view.instance, view.program_id, view.session_id), None)
+            if named is not None:
+                ranked.append(named[1])
+        later = ranked + [chain for _, chain in chains.values()]
+        chosen: list[tuple[Path, int, int]] = []
+        ended = self._ended
+        while ranked and ended and blocks > 0:
+            free = self._choose(*ended[0], later, chosen)
+            if free <= blocks:
+                ended.popleft()
+            blocks -= free
+        for number, chain in enumerate(ranked):
+            if blocks <= 0:
+                break
+            blocks -= self._choose(chain.path, chain.blocks, later[number + 1 :], chosen)
+        for path, first, end in reversed(chosen):
+            holding = Holding(path, first, first, first)
+            self._pool.acquire(holding, self._pool.lookup(path, end, first))
+            self._pool.release(holding, evict_first=True)
+
+    def _choose(
+        self, path: Path, end: int, later: Sequence[Chain], chosen: list[tuple[Path, int, int]]
+    ) -> int:
+        """Choose a chain's blocks behind what it shares with later ones; returns how many are free."""
+        shared = max((_shared_tokens(path, chain.path) for chain in later), default=0)
+        first = min(shared // self._pool.block_size, end)
+        free = self._pool.lookup(path, end, first).free
+        if free:
+            chosen.append((path, first, end))
+        return free
+
+
+def _shared_tokens(path: Path, other: Path) -> int:
+    """Tokens that two sequences share from their beginning."""
+    shared = 0
+    for (segment, end), (other_segment, other_end) in zip(path, other, strict=False):
+        if segment is not other_segment:
+            break
+        shared = min(end, other_end)
+        if end != other_end:
+            break
+    return shared

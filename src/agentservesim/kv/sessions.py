@@ -1,0 +1,113 @@
+"""What the KV Residency Model keeps of a session, and what it tells those who listen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from agentservesim.kernel import Event as Timer
+from agentservesim.kv.pool import BlockPool, Holding
+from agentservesim.model import Path
+
+FOREVER = 1 << 62
+
+Session = tuple[str, str]
+"""Program id and session id."""
+
+
+@dataclass(slots=True, eq=False)
+class Pin:
+    """Blocks that a policy keeps in HBM until a deadline; `claimed` of them it took from the free queue.
+
+    While they are on their way up it is `loading`; `waiting` are those who then go on, and since when.
+    """
+
+    holding: Holding
+    until_ps: int
+    hard: bool
+    since_ps: int
+    claimed: int = 0
+    loading: bool = False
+    waiting: list[tuple[int, Callable[[int], None]]] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Chain:
+    """The KV of one session on this instance, as of its last turn.
+
+    `going_down` has the holdings of the copies that are on their way to a tier, by its name.
+    """
+
+    session: Session
+    arrival_ps: int
+    path: Path = ()
+    blocks: int = 0
+    turns_done: int = 0
+    tools: tuple[str, ...] = ()
+    hints: Mapping[str, object] = field(default_factory=dict)
+    gap_started_ps: int = -1
+    past_gaps_s: list[float] = field(default_factory=list)
+    in_gap: bool = False
+    pin: Pin | None = None
+    coming_up: Pin | None = None
+    going_down: dict[str, Holding] = field(default_factory=dict)
+    timer: Timer | None = None
+
+
+class Kept(Mapping[str, int]):
+    """Tokens of a chain that each tier holds, looked up when they are asked for."""
+
+    __slots__ = ("_chain", "_look", "_pools")
+
+    def __init__(self, chain: Chain, pools: Mapping[str, BlockPool], look: Callable[[], None]) -> None:
+        self._chain = chain
+        self._pools = pools
+        self._look = look
+
+    def __getitem__(self, tier: str) -> int:
+        pool = self._pools[tier]
+        self._look()
+        return pool.lookup(self._chain.path, self._chain.blocks).blocks * pool.block_size
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pools)
+
+    def __len__(self) -> int:
+        return len(self._pools)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+@dataclass(slots=True)
+class TransferRecord:
+    """A copy between two tiers. What is spilled belongs to no session: both ids are empty then."""
+
+    instance: int
+    program_id: str
+    session_id: str
+    link: str
+    verb: str
+    bytes: int
+    asked_ps: int
+    start_ps: int
+    end_ps: int
+
+
+@dataclass(slots=True)
+class ResidencyRecord:
+    """The blocks of a tier by state, from this moment on; they add up to its size.
+
+    A block counts with whoever took it from the free queue: a request (active), a pin, or a copy
+    (in flight); shared ones count as active when that one lets go and others stay. Cached blocks
+    are unreferenced and have content, free ones have none.
+    """
+
+    instance: int
+    time_ps: int
+    tier: str
+    active_blocks: int
+    pinned_blocks: int
+    cached_blocks: int
+    in_flight_blocks: int
+    free_blocks: int

@@ -1,0 +1,112 @@
+"""Laws that every residency policy must keep, as tests that a policy's author inherits.
+
+    from agentservesim.testing import ResidencyLaws
+
+    class TestMyPolicy(ResidencyLaws):
+        def make_policy(self):
+            return MyPolicy(ttl_s=3.0)
+
+`pytest` then plays random programs on random memory (see `testing.residency_cases`) under the policy.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from agentservesim.kv.advice import Advice
+from agentservesim.model import InputError, to_s
+from agentservesim.policies.protocols import ChainView, OraclePolicy
+from agentservesim.testing.residency_cases import Case, Outcome, StillServer, draw_case, other_future, play
+
+TIERS = ((), ("dram",), ("dram", "ssd"), ("dram", "cxl", "ssd"))
+
+
+class ResidencyLaws:
+    """Inherit, give `make_policy`, and run pytest. `seeds` are the cases that are played."""
+
+    seeds: range = range(12)
+
+    def make_policy(self) -> object:
+        """A new policy object; called once for each run."""
+        raise NotImplementedError
+
+    def play(self, case: Case, leap: bool = True) -> Outcome:
+        """Play a case with a new policy object."""
+        return play(case, self.make_policy(), leap=leap)
+
+    def test_placements_are_valid(self) -> None:
+        """Whatever the session and however full the server, `place` answers with a placement there is."""
+        random = Random(0)
+        for tiers in TIERS:
+            advice = Advice(self.make_policy(), tiers)
+            for number in range(50):
+                server = StillServer(tiers, random)
+                advice.place(draw_view(random, number, tiers, server.now_s), server)
+
+    def test_every_turn_completes(self) -> None:
+        """No deadlock: what waits is served in the end, however small the memory; all bytes arrive."""
+        for seed in self.seeds:
+            case = draw_case(seed)
+            outcome = self.play(case)
+            assert len(outcome.turns) == sum(len(p.turns) for p in case.programs)
+            assert outcome.bytes_arrived == outcome.bytes_sent
+
+    def test_ledgers_balance(self) -> None:
+        """Every block of every tier is free or held by somebody who is known, all the time."""
+        for seed in self.seeds:
+            play(draw_case(seed), self.make_policy(), audit_every=7)
+
+    def test_it_is_deterministic(self) -> None:
+        """The same programs meet the same decisions and the same times."""
+        for seed in self.seeds:
+            case = draw_case(seed)
+            assert self.play(case) == self.play(case), f"case {seed}"
+
+    def test_leaping_equals_stepping(self) -> None:
+        """The policy does not notice whether the engine leaps, nor does its result."""
+        for seed in self.seeds:
+            case = draw_case(seed)
+            assert self.play(case, leap=True) == self.play(case, leap=False), f"case {seed}"
+
+    def test_it_sees_no_future(self) -> None:
+        """What will happen later does not change what is decided before (oracles may skip this)."""
+        if isinstance(self.make_policy(), OraclePolicy):
+            pytest.skip("an oracle: it is told when sessions will be back")
+        for seed in self.seeds:
+            case = draw_case(seed)
+            here = self.play(case)
+            if not here.decisions:
+                continue
+            at_s = here.decisions[len(here.decisions) // 2][0]
+            there = self.play(other_future(case, here, at_s))
+            assert here.decided_before(at_s) == there.decided_before(at_s), f"case {seed}"
+
+    def test_it_fails_in_one_line_or_not_at_all(self) -> None:
+        """A tier that is full, or so small that it holds one block, is no reason to raise."""
+        for seed in self.seeds:
+            try:
+                self.play(draw_case(seed, cramped=True))
+            except InputError as error:
+                pytest.fail(f"case {seed}: {error}")
+
+
+def draw_view(random: Random, number: int, tiers: tuple[str, ...], now_s: float) -> ChainView:
+    """Any session in its gap."""
+    tokens = 16 * random.choice([0, 1, 7, 500])
+    since_s = now_s - random.choice([0.0, 0.0, 0.5, 10.0, 4000.0])
+    return ChainView(
+        program_id=f"p{number}",
+        session_id="main",
+        instance=0,
+        arrival_s=max(since_s - 10, 0.0),
+        turns_done=random.choice([1, 2, 30]),
+        tokens=tokens,
+        kept_tokens={tier: random.choice([0, tokens // 2, tokens]) for tier in ("hbm", *tiers)},
+        pinned_until_s=random.choice([None, None, now_s, now_s + 5.0]),
+        tools=random.choice([(), ("Bash",), ("Read", "Read", "Bash")]),
+        gap_started_s=max(since_s, 0.0),
+        past_gaps_s=tuple(to_s(random.choice([0, 10**9, 10**13])) for _ in range(random.choice([0, 1, 200]))),
+        hints={},
+    )
