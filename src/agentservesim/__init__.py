@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agentservesim.fleet.config import ToolsConfig
+    from agentservesim.kv.config import LinkConfig, MemoryConfig, TierConfig
     from agentservesim.model import InputError
     from agentservesim.results import Result
     from agentservesim.scenario import InstanceConfig, Scenario, load_scenario, simulate
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 __all__ = [
     "InputError",
     "InstanceConfig",
+    "LinkConfig",
+    "MemoryConfig",
     "Result",
     "Scenario",
+    "TierConfig",
     "ToolsConfig",
     "WorkloadConfig",
     "load_scenario",
@@ -32,5 +36,6 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'agentservesim' has no attribute '{name}'")
     from agentservesim import results, scenario
+    from agentservesim.kv import config
 
-    return getattr(results if name == "Result" else scenario, name)
+    return next(getattr(module, name) for module in (results, scenario, config) if hasattr(module, name))

@@ -19,7 +19,7 @@ from agentservesim.model import InputError
 
 if TYPE_CHECKING:
     from agentservesim.model import Workload
-    from agentservesim.scenario import Scenario
+    from agentservesim.scenario import RunError, Scenario
     from agentservesim.settings import Settings
     from agentservesim.workload.profiles import Profile
 
@@ -38,6 +38,17 @@ Overrides = Annotated[
 ]
 NumInstances = Annotated[int | None, typer.Option("--num-instances", min=1, help="Instances in the fleet.")]
 
+Tiers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tier",
+        metavar="NAME=SIZE@LINK",
+        rich_help_panel="Memory below HBM",
+        help="Add a tier, as dram=200GB@pcie5-x16; end in ,node or ,fleet where instances share it. "
+        "Repeatable, fastest first.",
+    ),
+]
+
 
 def run(
     source: Source,
@@ -48,6 +59,7 @@ def run(
         bool, typer.Option("--steps", help="Keep a row per engine step in the run folder.")
     ] = False,
     num_instances: NumInstances = None,
+    tiers: Tiers = None,
     overrides: Overrides = None,
     **flags: Any,
 ) -> None:
@@ -57,17 +69,20 @@ def run(
     """
     from agentservesim.report.progress import counting, reading
     from agentservesim.results import check_target
-    from agentservesim.scenario import prepare
+    from agentservesim.scenario import RunError, prepare
 
     if out is not None:
         check_target(out)
-    settings = _settings(source, num_instances, overrides, flags)
+    settings = _settings(source, num_instances, tiers, overrides, flags)
     if steps:
         settings.put(("record_steps",), True, "--steps")
     with reading(source, quiet):
         plan = prepare(_scenario(settings))
     with counting(plan.workload.num_turns, quiet) as progress:
-        result = plan.run(progress)
+        try:
+            result = plan.run(progress)
+        except RunError as error:
+            raise InputError(f"{error}{_keep(error, out)}") from error
     if out is not None:
         result.save(out)
     if quiet:
@@ -84,6 +99,7 @@ def check(
     source: Source,
     as_json: Json = False,
     num_instances: NumInstances = None,
+    tiers: Tiers = None,
     overrides: Overrides = None,
     **flags: Any,
 ) -> None:
@@ -93,7 +109,7 @@ def check(
     """
     from agentservesim.scenario import prepare
 
-    plan = prepare(_scenario(_settings(source, num_instances, overrides, flags)))
+    plan = prepare(_scenario(_settings(source, num_instances, tiers, overrides, flags)))
     facts = plan.provenance()
     if as_json:
         _print_json({"scenario": plan.scenario.model_dump(mode="json"), **facts})
@@ -106,17 +122,22 @@ def check(
         print(f"  {group['count']} x {group['name']}: {group['num_gpu_blocks']:,} KV blocks")
         for what, source_ in group["sources"].items():
             print(f"    {what}: {source_}")
+    for tier in facts["tiers"]:
+        print(f"  tier {tier['name']}: {tier['capacity_bytes'] / 1e9:,.4g} GB for each {tier['scope']}")
+        for link in tier["links"]:
+            print(f"    link {link['between']}: {link['source']}")
 
 
 def list_(
     what: Annotated[
-        Literal["models", "gpus", "routers", "profiles"] | None,
+        Literal["models", "gpus", "routers", "residency", "links", "profiles"] | None,
         typer.Argument(metavar="WHAT", help="What to list; all if left out."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List models, GPUs, routers and synthetic workload profiles."""
+    """List models, GPUs, routers, residency policies, links and synthetic workload profiles."""
     from agentservesim.cost import list_gpus, list_models
+    from agentservesim.kv.catalogue import list_links
     from agentservesim.policies import list_policies
     from agentservesim.workload.profiles import PROFILES
 
@@ -124,6 +145,8 @@ def list_(
         "models": list_models,
         "gpus": list_gpus,
         "routers": lambda: list_policies("router"),
+        "residency": lambda: list_policies("residency"),
+        "links": list_links,
         "profiles": lambda: {name: _described(profile) for name, profile in PROFILES.items()},
     }
     chosen = {name: describe() for name, describe in kinds.items() if what in (None, name)}
@@ -160,7 +183,10 @@ def metrics(as_json: Json = False) -> None:
         if metric.formula:
             print(f"    = {metric.formula}")
         print(f"    {metric.meaning}")
-    print("\nFormulas are SQL over the columns of turns.parquet (turn.*) and programs.parquet (the rest).")
+    print(
+        "\nFormulas are SQL over the columns of turns.parquet (turn.*), instances.parquet and links.parquet"
+    )
+    print("(kv.*, but for hit rates) and programs.parquet (the rest). <tier>, <link>: there is one for each.")
     print("Percentiles interpolate linearly between neighbouring values.")
 
 
@@ -234,10 +260,21 @@ def trace_convert(
     write_trace(_load_trace(file, flags), out)
 
 
+def _keep(error: RunError, out: Path | None) -> str:
+    """Save what a failed run computed beside its folder; says where it is."""
+    if out is None:
+        return ""
+    partial = out.with_name(out.name + ".partial")
+    try:
+        return f"; what was computed so far is in {error.partial.save(partial)}"
+    except InputError as fault:
+        return f"; what was computed so far is lost: {fault}"
+
+
 def _load_trace(file: str, flags: dict[str, Any]) -> Workload:
     from agentservesim.workload import load_workload
 
-    scenario = _scenario(_settings(file, None, None, flags))
+    scenario = _scenario(_settings(file, None, None, None, flags))
     return load_workload(scenario.workload, scenario.seed)
 
 
@@ -249,10 +286,14 @@ def _scenario(settings: Settings) -> Scenario:
 
 
 def _settings(
-    source: str, num_instances: int | None, overrides: list[str] | None, flags: dict[str, Any]
+    source: str,
+    num_instances: int | None,
+    tiers: list[str] | None,
+    overrides: list[str] | None,
+    flags: dict[str, Any],
 ) -> Settings:
     """The scenario's settings: from the file, then the flags, then --set."""
-    from agentservesim.flags import apply_flags, set_instances
+    from agentservesim.flags import add_tier, apply_flags, set_instances
     from agentservesim.scenario import read_scenario_settings
     from agentservesim.settings import Settings, parse_override
 
@@ -264,6 +305,8 @@ def _settings(
         settings.put(("workload", "trace"), source, source)
     if num_instances is not None:
         set_instances(settings, num_instances)
+    for tier in tiers or ():
+        add_tier(settings, tier)
     apply_flags(settings, flags)
     for override in overrides or ():
         location, value = parse_override(override)

@@ -7,6 +7,7 @@ every group of instances of the scenario.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +21,7 @@ from pydantic_core import PydanticUndefined
 
 from agentservesim.engine.config import EngineConfig
 from agentservesim.fleet.config import ToolsConfig
+from agentservesim.kv.config import HBM, MemoryConfig
 from agentservesim.model import InputError
 from agentservesim.scenario import InstanceConfig, Scenario
 from agentservesim.settings import Location, Settings
@@ -28,7 +30,15 @@ from agentservesim.workload.config import WorkloadConfig
 EACH = "*"
 """In a flag's location: every entry of the list."""
 
-_OWN_OPTIONS = {"workload", "instances", "tools", "record_steps", "trace", "count"}
+MEMORY = "Memory below HBM"
+
+_OWN_OPTIONS = {"workload", "instances", "tools", "memory", "record_steps", "trace", "count"}
+_OWN_NAMES: dict[tuple[str, ...], str] = {("memory", "load"): "kv_load"}
+_BYTES: dict[str, int] = {"B": 1, "kB": 1000} | {
+    unit + end: base**power
+    for power, unit in enumerate("KMGTP", start=1)
+    for end, base in (("B", 1000), ("iB", 1024))
+}
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,7 @@ def scenario_flags() -> dict[str, Flag]:
         (("workload",), "Workload", WorkloadConfig.model_fields),
         (("instances", EACH), "Model, hardware and cost", hardware),
         (("instances", EACH), "Engine (vLLM's names)", EngineConfig.model_fields),
+        (("memory",), MEMORY, MemoryConfig.model_fields),
         (("tools",), "Tools", ToolsConfig.model_fields),
     ]
     flags: dict[str, Flag] = {}
@@ -85,6 +96,7 @@ def scenario_flags() -> dict[str, Flag]:
                 continue
             own_name = name not in flags and location != ("tools",)
             unique = name if own_name else f"{location[0].rstrip('s')}_{name}"
+            unique = _OWN_NAMES.get((*location, name), unique)
             flags[unique] = Flag(unique, (*location, name), field, panel)
     return flags
 
@@ -128,6 +140,51 @@ def set_instances(settings: Settings, count: int) -> None:
             "say which with --set instances.0.count=N"
         )
     settings.put(("instances", 0, "count"), count, "--num-instances")
+
+
+def add_tier(settings: Settings, text: str) -> None:
+    """Add a tier and its link to HBM, given as `dram=200GB@pcie5-x16`, with `,node` or `,fleet` if shared.
+
+    A tier of the same name in the scenario is replaced. Raises InputError if the text is not of this form.
+    """
+    origin = f"--tier {text}"
+    parts = re.fullmatch(r"([^=@,]+)=([^=@,]+)@([^=@,]+)(?:,([^=@,]+))?", text)
+    if parts is None:
+        raise InputError(f"{origin}: expected name=size@link, for example dram=200GB@pcie5-x16")
+    name, size, kind, scope = parts.groups()
+    tiers, links = (_entries(settings, key) for key in ("tiers", "links"))
+    tier = {"name": name, "capacity_bytes": _bytes(size, origin), **({"scope": scope} if scope else {})}
+    link = {"between": (HBM, name), "kind": kind}
+    _replace(tiers, tier, lambda entry: entry.get("name") == name)
+    _replace(links, link, lambda entry: set(entry.get("between", ())) == {HBM, name})
+    settings.origins[("memory", "tiers", tiers.index(tier))] = origin
+    settings.origins[("memory", "links", links.index(link))] = origin
+
+
+def _entries(settings: Settings, key: str) -> list[dict[str, Any]]:
+    memory = settings.values.setdefault("memory", {})
+    entries = memory.setdefault(key, []) if isinstance(memory, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f"{settings.source}: memory.{key} must be a list of tables")
+    return entries
+
+
+def _replace(
+    entries: list[dict[str, Any]], new: dict[str, Any], same: Callable[[dict[str, Any]], bool]
+) -> None:
+    places = [index for index, entry in enumerate(entries) if same(entry)]
+    if places:
+        entries[places[0]] = new
+    else:
+        entries.append(new)
+
+
+def _bytes(size: str, origin: str) -> float:
+    parts = re.fullmatch(r"(\d+|\d*\.\d+) ?([a-zA-Z]+)", size.strip())
+    if parts is None or parts[2] not in _BYTES:
+        raise InputError(f"{origin}: '{size}' is no size; expected one such as 200GB or 64GiB")
+    unit: int = _BYTES[parts[2]]
+    return float(parts[1]) * unit
 
 
 def _each(settings: Settings, location: tuple[str, ...]) -> Iterator[Location]:

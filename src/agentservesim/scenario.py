@@ -14,16 +14,22 @@ from pydantic import BaseModel, ConfigDict, Field
 from agentservesim.cost import Cost, build_cost
 from agentservesim.cost.config import CostConfig
 from agentservesim.engine.config import EngineConfig
-from agentservesim.fleet import Fleet, InstanceSpec
+from agentservesim.fleet import Counts, Fleet, InstanceSpec
 from agentservesim.fleet.config import ToolsConfig
+from agentservesim.kernel import Kernel
+from agentservesim.kv.advice import Advice
+from agentservesim.kv.catalogue import LINKS
+from agentservesim.kv.config import MemoryConfig, TierConfig
+from agentservesim.kv.tiers import KvShape, build_tiers
 from agentservesim.model import InputError, Workload
-from agentservesim.policies import load_policy
+from agentservesim.policies import Residency, load_policy, policy_spec
 from agentservesim.settings import Settings, parse_override, read_settings, validate
 from agentservesim.workload import load_workload
 from agentservesim.workload.config import WorkloadConfig
+from agentservesim.workload.stats import unlimited_hits
 
 if TYPE_CHECKING:
-    from agentservesim.results import Result
+    from agentservesim.results import Pool, Result
 
 
 class InstanceConfig(CostConfig, EngineConfig):
@@ -46,6 +52,13 @@ class Scenario(BaseModel):
     router: str = Field(
         "session-affinity",
         description="Who gets a turn: round-robin, least-loaded, session-affinity or module:Class.",
+    )
+    memory: MemoryConfig = Field(
+        default=MemoryConfig(), description="Tiers below HBM, and the links to them."
+    )
+    residency: str = Field(
+        "lru",
+        description="Where a program's KV is while its tools run: see `list residency`, or module:Class.",
     )
     tools: ToolsConfig = Field(default=ToolsConfig(), description="How long tool calls take.")
     seed: int = Field(0, ge=0, description="Seed of every random draw.")
@@ -79,6 +92,14 @@ def read_scenario_settings(path: Path) -> Settings:
     return settings
 
 
+class RunError(InputError):
+    """A run that a policy brought to an end; `partial` is what it computed so far."""
+
+    def __init__(self, message: str, partial: Result) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+
 @dataclass(frozen=True)
 class Plan:
     """A scenario with its trace read and its step times and KV pools known: ready to run.
@@ -90,32 +111,59 @@ class Plan:
     workload: Workload
     costs: tuple[Cost, ...]
 
-    def run(self, progress: Callable[[int], None] | None = None) -> Result:
-        """Simulate to the end. `progress` is told the number of turns done so far."""
+    def run(
+        self, progress: Callable[[int], None] | None = None, residency: Residency | None = None
+    ) -> Result:
+        """Simulate to the end. `progress` is told the number of turns done so far.
+
+        A `residency` policy given as an object takes the place of the scenario's. Raises RunError, which
+        has the result so far, where a policy fails.
+        """
         from agentservesim.results import Recorder, make_result  # not before it is needed: it loads polars
 
-        scenario, recorder = self.scenario, Recorder(self.scenario.record_steps)
+        scenario = self.scenario
+        if residency is not None:
+            scenario = scenario.model_copy(update={"residency": policy_spec("residency", residency)})
+        recorder = Recorder(scenario.record_steps, [tier.name for tier in scenario.memory.tiers])
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         fleet = Fleet(
             self.workload,
-            self._instances(),
+            self.instances(),
             router=load_policy("router", scenario.router),
             tools=scenario.tools,
             seed=scenario.seed,
             leap=scenario.leap,
             max_concurrency=scenario.workload.max_concurrency,
+            memory=scenario.memory,
+            residency=residency or load_policy("residency", scenario.residency),
             listener=recorder,
         )
-        counts = fleet.run(progress)
-        facts = {
-            "scenario": scenario.model_dump(mode="json"),
-            "seed": scenario.seed,
-            "wall_s": time.perf_counter() - wall_s,
-            "cpu_s": time.process_time() - cpu_s,
-            "counts": {"steps": counts.steps, "leaps": counts.leaps},
-            "provenance": self.provenance(),
-        }
-        return make_result(facts, recorder, self.workload.programs)
+        recorder.watch(fleet.residencies, self._pools())
+
+        def result(counts: Counts, fault: str = "") -> Result:
+            facts = {
+                "scenario": scenario.model_dump(mode="json"),
+                "seed": scenario.seed,
+                "wall_s": time.perf_counter() - wall_s,
+                "cpu_s": time.process_time() - cpu_s,
+                "counts": {"steps": counts.steps, "leaps": counts.leaps},
+                "provenance": self.provenance(),
+            }
+            recorder.clock_ps = fleet.now_ps
+            return make_result(facts, recorder, self.workload.programs, self._new_tokens(), fault)
+
+        try:
+            return result(fleet.run(progress))
+        except InputError as error:
+            if not len(recorder):
+                raise
+            raise RunError(str(error), result(fleet.counts, str(error))) from error
+
+    def _new_tokens(self) -> list[int]:
+        """Prompt tokens of each turn that no turn before it had, by program and turn."""
+        turns = [turn for program in self.workload.programs for turn in program.turns]
+        hits = unlimited_hits(turns)
+        return [turn.prompt_tokens - hit for turn, hit in zip(turns, hits, strict=True)]
 
     def provenance(self) -> dict[str, Any]:
         """Where the numbers come from: this program's version, the trace, each group's cost model."""
@@ -134,9 +182,17 @@ class Plan:
             "agentservesim": version("agentservesim"),
             "workload": {**trace, "notes": list(self.workload.notes)},
             "instances": groups,
+            "tiers": [_sources(self.scenario.memory, tier) for tier in self.scenario.memory.tiers],
         }
 
-    def _instances(self) -> list[InstanceSpec]:
+    def _pools(self) -> list[Pool]:
+        from agentservesim.results import Pool
+
+        sizes = [(spec.num_gpu_blocks - 1, spec.kv_shape) for spec in self.instances()]
+        return [Pool(blocks, shape.block_bytes) for blocks, shape in sizes if shape is not None]
+
+    def instances(self) -> list[InstanceSpec]:
+        """The instances to build, group by group."""
         return [
             InstanceSpec(
                 name=f"{group.name or group.gpu}-{number}",
@@ -145,6 +201,12 @@ class Plan:
                 num_gpu_blocks=cost.num_gpu_blocks,
                 frontend_in_ps=cost.frontend_in_ps,
                 frontend_out_ps=cost.frontend_out_ps,
+                kv_shape=KvShape(
+                    group.block_size,
+                    group.block_size * cost.kv_bytes_per_token,
+                    group.tensor_parallel_size,
+                    cost.layers,
+                ),
             )
             for group, cost in zip(self.scenario.instances, self.costs, strict=True)
             for number in range(group.count)
@@ -152,11 +214,12 @@ class Plan:
 
 
 def prepare(scenario: Scenario) -> Plan:
-    """Read the trace, build the cost models and check that every turn fits every instance.
+    """Read the trace, build the cost models, and check that every turn fits every instance, KV every tier.
 
     Raises InputError for what cannot be run.
     """
     load_policy("router", scenario.router)
+    Advice(load_policy("residency", scenario.residency), [tier.name for tier in scenario.memory.tiers])
     workload = load_workload(scenario.workload, scenario.seed)
     costs = tuple(
         build_cost(
@@ -169,16 +232,41 @@ def prepare(scenario: Scenario) -> Plan:
     )
     for group, cost in zip(scenario.instances, costs, strict=True):
         _check_fit(workload, group, cost)
-    return Plan(scenario, workload, costs)
+    plan = Plan(scenario, workload, costs)
+    build_tiers(scenario.memory, [spec.kv_shape for spec in plan.instances() if spec.kv_shape], Kernel())
+    return plan
 
 
-def simulate(scenario: Scenario, progress: Callable[[int], None] | None = None) -> Result:
+def simulate(
+    scenario: Scenario,
+    progress: Callable[[int], None] | None = None,
+    residency: Residency | None = None,
+) -> Result:
     """Run a scenario to its end. `progress` is told the number of turns done so far.
 
-    Raises InputError for input that cannot be run: an unreadable trace, an unknown model, a turn
-    that is larger than an instance's KV pool.
+    `residency` is a policy as an object, instead of the scenario's; a new one for each run. Raises
+    InputError for input that cannot be run: an unreadable trace, an unknown model, a turn that is larger
+    than an instance's KV pool. Raises RunError where a policy fails on the way.
     """
-    return prepare(scenario).run(progress)
+    return prepare(scenario).run(progress, residency)
+
+
+def _sources(memory: MemoryConfig, tier: TierConfig) -> dict[str, Any]:
+    """A tier and its links, with the source of their figures."""
+    links = [
+        {
+            "between": "-".join(link.between),
+            "source": f"{link.kind}: {LINKS[link.kind].source}" if link.kind else "given",
+        }
+        for link in memory.links
+        if tier.name in link.between
+    ]
+    return {
+        "name": tier.name,
+        "capacity_bytes": tier.capacity_bytes,
+        "scope": tier.scope,
+        "links": links,
+    }
 
 
 def _check_fit(workload: Workload, group: InstanceConfig, cost: Cost) -> None:

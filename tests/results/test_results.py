@@ -8,14 +8,16 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from agentservesim.model import PS_PER_S, InputError, Program, StepRecord, TurnRecord
+from agentservesim.model import PS_PER_S, InputError, Program, Segment, StepRecord, Turn, TurnRecord
 from agentservesim.results import METRICS, Recorder, Result, comparable, make_result
 from agentservesim.results.metrics import STATISTICS, expression
 from agentservesim.results.summary import statistics
 from agentservesim.results.tables import COLUMNS
 
 S = PS_PER_S
-PROGRAMS = (Program("a", 0, (), "coding"), Program("b", 1 * S, ()))
+TURNS = tuple(Turn(f"{k}", k, "s", ((Segment(), 2),), 1, 1) for k in range(2))
+PROGRAMS = (Program("a", 0, TURNS, "coding"), Program("b", 1 * S, TURNS[:1]))
+NEW = (100, 20, 40)
 FIRST = TurnRecord(
     program_id="a",
     turn_id="a/0",
@@ -90,7 +92,7 @@ def result(steps: bool = False) -> Result:
         "counts": {"steps": 17, "leaps": 4},
         "provenance": {},
     }
-    return make_result(facts, recorder, PROGRAMS)
+    return make_result(facts, recorder, PROGRAMS, NEW)
 
 
 def test_metrics_by_hand() -> None:
@@ -103,6 +105,9 @@ def test_metrics_by_hand() -> None:
         "cached": 96,
         "computed": 224,
         "recomputed": 7,
+        "new": 160,
+        "hit_rate": 96 / 320,
+        "prefill_amplification": (224 + 7) / 160,
         "output": 10,
     }
     # program a: 8 s from arrival 0; program b: from 1 s to 11 s
@@ -141,7 +146,11 @@ def test_every_metric_is_in_the_summary_and_nothing_else() -> None:
         return names
 
     summary = {k: v for k, v in result().summary.items() if k not in ("scenario", "provenance")}
-    assert leaves(summary) == {metric.name for metric in METRICS} | {"schema_version", "seed"}
+    everywhere = {metric.name for metric in METRICS if "<" not in metric.name}
+    assert leaves(summary) == {name for name in everywhere if not name.startswith("kv.")} | {
+        "schema_version",
+        "seed",
+    }
     assert len({metric.name for metric in METRICS}) == len(METRICS)
 
 
@@ -168,12 +177,12 @@ def test_long_times_lose_nothing() -> None:
     """A turn of 66 ms after 100 simulated days keeps its exact TTFT, and gaps may sum to years."""
     days = 100 * 24 * 3600 * S
     recorder = Recorder()
-    programs = tuple(Program(str(n), 0, ()) for n in range(20))
+    programs = tuple(Program(str(n), 0, TURNS[:1]) for n in range(20))
     for program in programs:
         late = replace(FIRST, program_id=program.id, ready_ps=days, gap_ps=days, finish_ps=days + S)
         recorder.turn_done(replace(late, first_token_ps=days + 66 * S // 1000))
     facts = dict.fromkeys(("scenario", "seed", "wall_s", "cpu_s", "provenance"))
-    done = make_result({**facts, "counts": {}}, recorder, programs)
+    done = make_result({**facts, "counts": {}}, recorder, programs, [1] * 20)
     assert done.turns["ttft_s"].unique().to_list() == [0.066]
     assert done.summary["program"]["time_share"]["tool"] == pytest.approx(1, abs=1e-5)
     assert done.programs["tool_s"].sum() == 20 * days / S

@@ -34,7 +34,9 @@ def print_summary(summary: Summary, file: TextIO, saved: str | None = None) -> N
     console = Console(file=file, highlight=False, width=None if file.isatty() else 100)
     with console.capture() as screen:
         console.print(Text(title(summary), style="bold"))
-        for part in (_latencies(summary), _time_share(summary), _facts(summary)):
+        for part in (_latencies(summary), _time_share(summary), _facts(summary), _memory(summary)):
+            if part is None:
+                continue
             console.print()
             console.print(Padding(part, (0, 0, 0, 2), expand=False))
         console.print()
@@ -50,7 +52,8 @@ def title(summary: Summary) -> str:
     fleet = " + ".join(f"{g['count']} x {g['gpu']} ({_model(g)})" for g in scenario["instances"])
     programs = "synthetic programs" if summary["provenance"]["workload"]["synthetic"] else "programs"
     served = f"{counts['programs']:,} {programs}, {counts['turns']:,} turns"
-    return f"{scenario['name']}: {served} on {fleet}, {scenario['router']}"
+    policies = [scenario["router"], *(["residency " + scenario["residency"]] if "kv" in summary else [])]
+    return f"{scenario['name']}: {served} on {fleet}, {', '.join(policies)}"
 
 
 def hint(summary: Summary) -> str:
@@ -128,6 +131,26 @@ def _facts(summary: Summary) -> RenderableType:
     return table
 
 
+def _memory(summary: Summary) -> RenderableType | None:
+    """Where the prompts were found and what was moved for it; nothing where KV stays in HBM for LRU."""
+    kv = summary.get("kv")
+    if kv is None:
+        return None
+    tokens = summary["tokens"]
+    table = _plain_table("left", "left")
+    rates = {"hbm": tokens["hit_rate"], **kv.get("hit_rate", {})}
+    found = ", ".join(f"{rate or 0:.1%} {tier}" for tier, rate in rates.items())
+    table.add_row("prompts from", f"{found}, {1 - (tokens['hit_rate'] or 0):.1%} computed")
+    table.add_row("prefilled", f"{_number(tokens['prefill_amplification'] or 0)} tokens for each new one")
+    for link, moved in kv.get("bytes_moved", {}).items():
+        busy = kv["link_utilisation"][link]
+        ways = (f"{_bytes(moved[way])} {way} ({busy[way]:.1%} busy)" for way in ("down", "up"))
+        table.add_row(f"link {link}", ", ".join(ways))
+    held = f"{kv['waste_share']:.1%} of HBM's space and time held in gaps or under way"
+    table.add_row("pins", f"{held}; {kv['forced_unpins']:,} broken by force")
+    return table
+
+
 def _plain_table(*justify: JustifyMethod) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     for column in justify:
@@ -162,7 +185,11 @@ def _duration(seconds: float) -> str:
 
 
 def _count(value: int) -> str:
-    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+    for size, letter in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
         if value >= size:
             return f"{value / size:.1f} {letter}"
     return str(value)
+
+
+def _bytes(value: int) -> str:
+    return f"{_count(value)}B" if value >= 1000 else f"{value} B"

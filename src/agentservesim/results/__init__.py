@@ -1,7 +1,7 @@
 """What a run leaves behind: tables, metrics with their definitions, a summary, a folder."""
 
 from agentservesim.results.metrics import METRICS, Metric
-from agentservesim.results.recorder import Recorder
+from agentservesim.results.recorder import Pool, Recorder
 from agentservesim.results.result import Result, make_result
 from agentservesim.results.run_folder import check_target
 from agentservesim.results.summary import SCHEMA_VERSION, Summary, comparable
@@ -10,6 +10,7 @@ __all__ = [
     "METRICS",
     "SCHEMA_VERSION",
     "Metric",
+    "Pool",
     "Recorder",
     "Result",
     "Summary",

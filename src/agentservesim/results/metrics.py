@@ -1,21 +1,31 @@
 """Every metric, defined once: the formula that is printed is the one that is computed.
 
-A formula is an SQL expression over the columns of the run's tables (`turns.parquet` for metrics of
-a turn, `programs.parquet` for the rest). It reads in seconds; it is evaluated on the recorded
-integer picoseconds, so that differences of large times lose nothing.
+A formula is an SQL expression over the columns of one of the run's tables (see TABLES). It reads in
+seconds; it is evaluated on the recorded integer picoseconds, so that differences of large times lose
+nothing. A metric with `<tier>` in its name exists for each tier, one with `<link>` and `<direction>` for
+each link and direction.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import polars as pl
 
 from agentservesim.model import PS_PER_S
 
-Subject = Literal["turn", "program", "run"]
+Subject = Literal["turn", "program", "run", "instance", "link"]
+
+TABLES: dict[Subject, str] = {
+    "turn": "turns",
+    "program": "programs",
+    "run": "programs",
+    "instance": "instances",
+    "link": "links",
+}
+"""The table that a subject's formulas are over. Instances and links are there where KV is pinned or moved."""
 
 _SPAN = "(MAX(finish_s) - MIN(arrival_s))"
 _PARTS = ("tool", "queue", "prefill", "decode", "transfer")
@@ -27,8 +37,8 @@ class Metric:
     """One quantity.
 
     `name` is its place in summary.json. A metric of a turn or a program has a value per row and is
-    summarised as mean, percentiles, max and n; a metric of the run is one number. `formula` is
-    None for what the run itself reports (its clock, its counters).
+    summarised as mean, percentiles, max and n; the others are one number each. `formula` is None for
+    what the run itself reports (its clock, its counters).
     """
 
     name: str
@@ -36,6 +46,18 @@ class Metric:
     subject: Subject
     formula: str | None
     meaning: str
+
+    def each(self, **names: str) -> Metric:
+        """This metric for one tier, or one link and direction."""
+        name, formula = self.name, self.formula or ""
+        for key, value in names.items():
+            name, formula = name.replace(f"<{key}>", value), formula.replace(f"<{key}>", column_part(value))
+        return replace(self, name=name, formula=formula)
+
+
+def column_part(tier: str) -> str:
+    """A tier's name inside the name of a column."""
+    return tier.replace("-", "_")
 
 
 METRICS: tuple[Metric, ...] = (
@@ -100,6 +122,14 @@ METRICS: tuple[Metric, ...] = (
         "SUM(cached_tokens)",
         "Prompt tokens found in the prefix cache when a turn was first admitted.",
     ),
+    Metric(
+        "tokens.cached_<tier>",
+        "token",
+        "run",
+        "SUM(cached_<tier>_tokens)",
+        "Of the cached tokens, those that were in this tier when the turn was admitted; what lay lower was "
+        "loaded. They sum to tokens.cached.",
+    ),
     Metric("tokens.computed", "token", "run", "SUM(computed_tokens)", "Prompt tokens that were not cached."),
     Metric(
         "tokens.recomputed",
@@ -107,6 +137,28 @@ METRICS: tuple[Metric, ...] = (
         "run",
         "SUM(recomputed_tokens)",
         "Tokens (prompt or reply) computed again because of a preemption.",
+    ),
+    Metric(
+        "tokens.new",
+        "token",
+        "run",
+        "SUM(new_tokens)",
+        "Prompt tokens that no turn before had in its prompt or reply, programs taken one after the other: "
+        "what an unlimited cache would leave to compute.",
+    ),
+    Metric(
+        "tokens.hit_rate",
+        "",
+        "run",
+        "SUM(cached_tokens) / SUM(prompt_tokens)",
+        "Share of the prompt tokens that did not have to be computed.",
+    ),
+    Metric(
+        "tokens.prefill_amplification",
+        "",
+        "run",
+        "(SUM(computed_tokens) + SUM(recomputed_tokens)) / SUM(new_tokens)",
+        "Tokens prefilled for each new one; 1 would be an unlimited cache of single tokens.",
     ),
     Metric("tokens.output", "token", "run", "SUM(output_tokens)", "Tokens generated."),
     Metric(
@@ -146,6 +198,50 @@ METRICS: tuple[Metric, ...] = (
         )
     ),
     Metric(
+        "kv.hit_rate.<tier>",
+        "",
+        "run",
+        "SUM(cached_<tier>_tokens) / SUM(prompt_tokens)",
+        "Share of the prompt tokens that were in this tier when the turn was admitted.",
+    ),
+    Metric(
+        "kv.held_in_gap_byte_s",
+        "B s",
+        "instance",
+        "SUM(held_in_gap_byte_s)",
+        "KV pinned in HBM times how long, until the turn after the gap is admitted; what several pins "
+        "share counts for each.",
+    ),
+    Metric(
+        "kv.waste_share",
+        "",
+        "instance",
+        "SUM(pinned_byte_s + in_flight_byte_s) / SUM(pool_byte_s)",
+        "Share of HBM's KV space and time that was taken by nothing but pins of idle sessions and copies "
+        "under way.",
+    ),
+    Metric(
+        "kv.forced_unpins",
+        "",
+        "instance",
+        "SUM(forced_unpins)",
+        "Pins broken before their time because blocks were short.",
+    ),
+    Metric(
+        "kv.bytes_moved.<link>.<direction>",
+        "B",
+        "link",
+        "SUM(bytes)",
+        "KV sent over such links, down to the slower tier or up to the faster one.",
+    ),
+    Metric(
+        "kv.link_utilisation.<link>.<direction>",
+        "",
+        "link",
+        "SUM(busy_s) / SUM(open_s)",
+        "Share of the run for which such links were at work in this direction.",
+    ),
+    Metric(
         "simulated_s",
         "s",
         "run",
@@ -155,8 +251,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("wall_s", "s", "run", None, "Real time the simulation took, without reading the trace."),
     Metric("cpu_s", "s", "run", None, "Processor time the simulation took, without reading the trace."),
 )
-ROW_METRICS = tuple(m for m in METRICS if m.subject != "run")
-RUN_METRICS = tuple(m for m in METRICS if m.subject == "run" and m.formula is not None)
+ROW_METRICS = tuple(m for m in METRICS if m.subject in ("turn", "program"))
 STATISTICS = ("mean", "p50", "p90", "p95", "p99", "max", "n")
 
 
@@ -169,7 +264,7 @@ def expression(metric: Metric) -> pl.Expr:
         raise ValueError(f"{metric.name} has no formula")
     value = pl.sql_expr(re.sub(r"_s\b", "_ps", metric.formula))
     match metric.unit:
-        case "s":
+        case "s" | "B s":
             return value / PS_PER_S
         case "1/s":
             return value * PS_PER_S

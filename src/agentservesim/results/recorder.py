@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agentservesim.kv.links import Link
+from agentservesim.kv.residency import Residency, ResidencyRecord, TransferRecord
 from agentservesim.model import InputError, StepRecord, TurnRecord
 
 TURN_NAMES = tuple(f.name for f in fields(TurnRecord) if f.type == "str")
@@ -19,19 +23,50 @@ _turn_names = attrgetter(*TURN_NAMES)
 _turn_numbers = attrgetter(*TURN_NUMBERS)
 _step_numbers = attrgetter(*STEP_NUMBERS)
 
+Columns = dict[str, list[str] | NDArray[np.int64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The HBM pool of an instance: blocks that can hold tokens, and the bytes of one over all ranks."""
+
+    blocks: int
+    block_bytes: int
+
 
 class Recorder:
-    """Keeps every turn, and every step if asked to: 8 bytes a number, one row after the other."""
+    """Keeps every turn, and every step if asked to: 8 bytes a number, one row after the other.
 
-    def __init__(self, wants_steps: bool = False) -> None:
+    `tiers` are the names of the tiers below HBM. `pools` and `memories` are there where KV is pinned or
+    moved: one each for every instance.
+    """
+
+    def __init__(self, wants_steps: bool = False, tiers: Sequence[str] = ()) -> None:
         self.wants_steps = wants_steps
+        self.tiers = tuple(tiers)
+        self.pools: Sequence[Pool] = ()
+        self.memories: Sequence[Residency] = ()
+        self.clock_ps = 0
         self._names: list[tuple[str, ...]] = []
         self._turns = array("q")
+        self._loaded = array("q")
         self._steps = array("q")
+        self._transfers = _Rows(TransferRecord)
+        self._changes = _Rows(ResidencyRecord)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def watch(self, memories: Sequence[Residency], pools: Sequence[Pool]) -> None:
+        """Listen to the memory models of the instances too."""
+        self.memories = memories
+        self.pools = pools if memories else ()
+        for memory in memories:
+            memory.on_transfer = self._transfers.add
+            memory.on_change = self._changes.add
 
     def turn_done(self, record: TurnRecord) -> None:
         """Keep a finished turn. Raises InputError if its times do not fit 64 bits."""
-        self._names.append(_turn_names(record))
         try:
             self._turns.extend(_turn_numbers(record))
         except OverflowError:
@@ -39,6 +74,9 @@ class Recorder:
                 f"program '{record.program_id}', turn '{record.turn_id}': the simulated clock has passed "
                 "106 days; shorten the trace with program_rate, max_gap_s or max_programs"
             ) from None
+        self._names.append(_turn_names(record))
+        if self.tiers:
+            self._loaded.extend(record.loaded_tokens.get(tier, 0) for tier in self.tiers)
 
     def step_done(self, record: StepRecord) -> None:
         """Keep a step."""
@@ -52,11 +90,56 @@ class Recorder:
         """The columns of integers (times in picoseconds), each of shape (turns,), in order of completion."""
         return _columns(self._turns, TURN_NUMBERS)
 
+    def loaded_tokens(self) -> dict[str, NDArray[np.int64]]:
+        """For each tier below HBM the tokens that were loaded from it, of shape (turns,)."""
+        return _columns(self._loaded, self.tiers)
+
     def step_numbers(self) -> dict[str, NDArray[np.int64]]:
         """The columns of the steps (times in picoseconds), each of shape (steps,)."""
         return _columns(self._steps, STEP_NUMBERS)
 
+    def transfers(self) -> Columns:
+        """The copies between tiers that ended, in order of their ends; times in picoseconds."""
+        return self._transfers.columns()
+
+    def changes(self) -> Columns:
+        """What each tier held from each moment on, in order of time; times in picoseconds."""
+        return self._changes.columns()
+
+    def links(self) -> dict[str, list[Link]]:
+        """The physical links by name, in the order of the tiers."""
+        found: dict[str, dict[Link, None]] = {}
+        for memory in self.memories:
+            for tier in memory.tiers:
+                for link in tier.links.values():
+                    found.setdefault(link.name, {})[link] = None
+        return {name: list(links) for name, links in found.items()}
+
+
+class _Rows:
+    """Records of one kind, whose fields are texts and integers."""
+
+    def __init__(self, kind: type[Any]) -> None:
+        texts = [f.name for f in fields(kind) if f.type == "str"]
+        self._text_names = texts
+        self._number_names = tuple(f.name for f in fields(kind) if f.type == "int")
+        self._text = [attrgetter(name) for name in texts]
+        self._number = attrgetter(*self._number_names)
+        self._texts: list[list[str]] = [[] for _ in texts]
+        self._numbers = array("q")
+
+    def add(self, record: object) -> None:
+        """Keep a record."""
+        for column, text in zip(self._texts, self._text, strict=True):
+            column.append(text(record))
+        self._numbers.extend(self._number(record))
+
+    def columns(self) -> Columns:
+        """The columns by field, texts first."""
+        texts = dict(zip(self._text_names, self._texts, strict=True))
+        return {**texts, **_columns(self._numbers, self._number_names)}
+
 
 def _columns(rows: array[int], names: tuple[str, ...]) -> dict[str, NDArray[np.int64]]:
-    table = np.array(rows, dtype=np.int64).reshape(-1, len(names))
+    table = np.array(rows, dtype=np.int64).reshape(-1, max(len(names), 1))
     return {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(names)}

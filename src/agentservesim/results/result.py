@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from agentservesim.model import Program
 from agentservesim.results import run_folder
+from agentservesim.results.memory_tables import (
+    instance_table,
+    link_table,
+    residency_table,
+    transfer_table,
+)
 from agentservesim.results.recorder import Recorder
 from agentservesim.results.summary import Summary, summarise
 from agentservesim.results.tables import program_table, published, step_table, turn_table
@@ -20,13 +26,15 @@ class Result:
     """Metrics and tables of one run.
 
     `turns` and `programs` have a row per turn and program; `steps` a row per engine step, or None
-    if they were not recorded. Times in the tables are seconds on the simulated clock.
+    if they were not recorded. `memory` has the tables transfers, residency, instances and links where KV
+    is pinned or moved. Times in the tables are seconds on the simulated clock.
     """
 
     summary: Summary
     turns: pl.DataFrame
     programs: pl.DataFrame
     steps: pl.DataFrame | None = None
+    memory: Mapping[str, pl.DataFrame] = field(default_factory=dict)
 
     def save(self, folder: str | Path) -> Path:
         """Write the run folder, whole or not at all, and return its path.
@@ -36,6 +44,7 @@ class Result:
         tables = {"programs": self.programs, "turns": self.turns}
         if self.steps is not None:
             tables["steps"] = self.steps
+        tables.update(self.memory)
         run_folder.write(Path(folder), self.summary, tables)
         return Path(folder)
 
@@ -49,20 +58,46 @@ class Result:
         )
 
 
-def make_result(facts: Summary, recorder: Recorder, programs: Sequence[Program]) -> Result:
-    """Tables and summary of a finished run.
+def make_result(
+    facts: Summary,
+    recorder: Recorder,
+    programs: Sequence[Program],
+    new_tokens: Sequence[int],
+    fault: str = "",
+) -> Result:
+    """Tables and summary of a run.
 
     `facts` are the keys of the summary that the run itself reports: the metrics without a formula,
-    the scenario, the seed and the provenance.
+    the scenario, the seed and the provenance. `new_tokens` has the new prompt tokens of every turn, program
+    by program. A run that did not come to its end has the `fault` that ended it; its programs are those that
+    did.
     """
-    turns = turn_table(recorder, programs)
+    turns = turn_table(recorder, programs, new_tokens)
     rows = program_table(turns, programs)
+    if fault:
+        facts = {**facts, "incomplete": fault}
+        ended = {program.id: len(program.turns) for program in programs}
+        rows = rows.filter(
+            pl.col("turns") == pl.col("program_id").replace_strict(ended, return_dtype=pl.Int64)
+        )
+    memory = _memory(recorder) if recorder.memories else {}
     return Result(
-        summary=summarise(facts, turns, rows),
+        summary=summarise(facts, {"turns": turns, "programs": rows, **memory}, recorder.tiers),
         turns=published(turns, "turn"),
         programs=published(rows, "program"),
         steps=published(step_table(recorder)) if recorder.wants_steps else None,
+        memory={name: published(table) for name, table in memory.items()},
     )
+
+
+def _memory(recorder: Recorder) -> dict[str, pl.DataFrame]:
+    residency = residency_table(recorder)
+    return {
+        "transfers": transfer_table(recorder),
+        "residency": residency,
+        "instances": instance_table(recorder, residency),
+        "links": link_table(recorder),
+    }
 
 
 def _shown(seconds: float | None, scale: float, unit: str) -> str:

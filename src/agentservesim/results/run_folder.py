@@ -7,15 +7,18 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from re import fullmatch
 
 import orjson
 import polars as pl
 
 from agentservesim.model import InputError
+from agentservesim.results.memory_tables import COLUMNS as MEMORY_COLUMNS
 from agentservesim.results.metrics import METRICS
 from agentservesim.results.summary import Summary
 from agentservesim.results.tables import COLUMNS
 
+_ROWS = {"residency": "tier and moment", "links": "link and direction"}
 SUMMARY, GUIDE = "summary.json", "README.md"
 
 
@@ -62,6 +65,14 @@ def to_json(summary: Summary) -> bytes:
     return orjson.dumps(summary, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
+def _meaning(row: str, column: str) -> str:
+    known = COLUMNS.get(column) or MEMORY_COLUMNS.get(column)
+    if known is None and (tier := fullmatch(r"cached_(.+)_tokens", column)):
+        return f"of the cached tokens, those in {tier[1]} and no faster tier"
+    formulas = {metric.name: metric.formula for metric in METRICS}
+    return known or f"= {formulas[f'{row}.{column}']}"
+
+
 def _replace(folder: Path, draft: Path) -> None:
     if not folder.exists():
         draft.rename(folder)
@@ -85,10 +96,19 @@ def _is_run(folder: Path) -> bool:
 
 def _guide(summary: Summary, tables: Mapping[str, pl.DataFrame]) -> str:
     """The README.md of a run folder: what each file and column is."""
-    counts, end = summary["counts"], summary["simulated_s"]
-    lines = [
-        f"# A run of agentservesim: {summary['scenario']['name']}",
-        "",
+    counts, end = summary["counts"], summary["simulated_s"] or 0.0
+    lines = [f"# A run of agentservesim: {summary['scenario']['name']}", ""]
+    if "incomplete" in summary:
+        lines += [
+            "**This run is incomplete.** It was ended by",
+            "",
+            f"> {summary['incomplete']}",
+            "",
+            "`turns.parquet` has the turns that were served until then. Programs, and every metric but those "
+            "of turns and KV, are of the programs that had run to their end.",
+            "",
+        ]
+    lines += [
         f"{counts['programs']:,} programs, {counts['turns']:,} turns, {end:.1f} s simulated,"
         f" seed {summary['seed']}. `summary.json` holds the metrics, the scenario as it was run (every"
         " default spelled out) and where its numbers come from.",
@@ -96,13 +116,11 @@ def _guide(summary: Summary, tables: Mapping[str, pl.DataFrame]) -> str:
         "Times are in seconds from the start of the simulated clock. In Python: "
         "`polars.read_parquet('turns.parquet')`.",
     ]
-    formulas = {metric.name: metric.formula for metric in METRICS if metric.formula}
     for name, table in tables.items():
-        lines += ["", f"## {name}.parquet: one row per {name[:-1]}, {table.height:,} rows", ""]
+        row = _ROWS.get(name, name[:-1])
+        lines += ["", f"## {name}.parquet: one row per {row}, {table.height:,} rows", ""]
         lines += ["| column | meaning |", "|---|---|"]
-        for column in table.columns:
-            meaning = COLUMNS.get(column) or f"= {formulas[f'{name[:-1]}.{column}']}"
-            lines.append(f"| {column} | {meaning} |")
+        lines += [f"| {column} | {_meaning(row, column)} |" for column in table.columns]
     lines += [
         "",
         "## Metrics in summary.json",

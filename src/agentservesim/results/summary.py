@@ -6,13 +6,14 @@ bytes, but for what `comparable` leaves out.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from math import fsum
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from agentservesim.results.metrics import ROW_METRICS, RUN_METRICS, STATISTICS, expression
+from agentservesim.results.metrics import METRICS, STATISTICS, TABLES, Metric, expression
 
 SCHEMA_VERSION = 1
 
@@ -20,21 +21,38 @@ Summary = dict[str, Any]
 
 
 _ORDER = (
-    *("schema_version", "scenario", "seed", "simulated_s", "wall_s", "cpu_s"),
-    *("counts", "tokens", "program", "turn", "throughput", "provenance"),
+    *("schema_version", "incomplete", "scenario", "seed", "simulated_s", "wall_s", "cpu_s"),
+    *("counts", "tokens", "program", "turn", "throughput", "kv", "provenance"),
 )
 
 
-def summarise(facts: Summary, turns: pl.DataFrame, programs: pl.DataFrame) -> Summary:
-    """The facts of a run and every metric that has a formula; the tables are those in picoseconds."""
+def summarise(facts: Summary, tables: Mapping[str, pl.DataFrame], tiers: Sequence[str]) -> Summary:
+    """The facts of a run and every metric that has a formula and a table.
+
+    The tables are those in picoseconds; `tiers` are the tiers below HBM.
+    """
     summary: Summary = {**facts, "schema_version": SCHEMA_VERSION, "counts": dict(facts["counts"])}
-    tables = {"turn": turns, "program": programs}
-    for metric in ROW_METRICS:
-        values = tables[metric.subject].select(expression(metric).alias("value"))["value"]
-        _put(summary, metric.name, statistics(values))
-    for metric in RUN_METRICS:
-        _put(summary, metric.name, programs.select(expression(metric).alias("value")).item())
-    return {key: summary[key] for key in _ORDER}
+    for metric in METRICS:
+        table = tables.get(TABLES[metric.subject])
+        if metric.formula is None or table is None:
+            continue
+        for one, rows in _each(metric, table, tiers):
+            values = rows.select(expression(one).alias("value"))["value"]
+            whole = metric.subject in ("turn", "program")
+            _put(summary, one.name, statistics(values) if whole else values.item())
+    return {key: summary[key] for key in _ORDER if key in summary}
+
+
+def _each(metric: Metric, table: pl.DataFrame, tiers: Sequence[str]) -> Iterator[tuple[Metric, pl.DataFrame]]:
+    """The metric for each tier or link it is about, and the rows it is over; most metrics are one."""
+    if "<tier>" in metric.name:
+        for tier in ("hbm", *tiers) if tiers else ():
+            yield metric.each(tier=tier), table
+    elif "<link>" in metric.name:
+        for (link, direction), rows in table.group_by("link", "direction", maintain_order=True):
+            yield metric.each(link=str(link), direction=str(direction)), rows
+    else:
+        yield metric, table
 
 
 def statistics(values: pl.Series) -> dict[str, float | int | None]:

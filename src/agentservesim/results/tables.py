@@ -1,4 +1,4 @@
-"""The tables of a run: one row per turn, per program and (on request) per step.
+"""The tables of turns, programs and (on request) steps; those of memory are in `memory_tables`.
 
 Inside, times are integer picoseconds (`*_ps`), so that differences are exact; `published` turns a
 table into what users see: seconds as floats (`*_s`), with the metrics of each row beside them.
@@ -7,11 +7,13 @@ table into what users see: seconds as floats (`*_s`), with the metrics of each r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
+from re import fullmatch
 
 import polars as pl
 
 from agentservesim.model import PS_PER_S, Program
-from agentservesim.results.metrics import ROW_METRICS, Subject, expression
+from agentservesim.results.metrics import ROW_METRICS, Subject, column_part, expression
 from agentservesim.results.recorder import Recorder
 
 _SUMS = ("gap_ps", "queue_ps", "prefill_ps", "decode_ps", "transfer_ps")
@@ -20,6 +22,7 @@ _COUNTS = (
     "output_tokens",
     "cached_tokens",
     "computed_tokens",
+    "new_tokens",
     "recomputed_tokens",
     "preemptions",
 )
@@ -49,6 +52,7 @@ COLUMNS: dict[str, str] = {
     "output_tokens": "tokens of the reply",
     "cached_tokens": "prompt tokens found in the prefix cache when first admitted",
     "computed_tokens": "prompt tokens computed: prompt_tokens - cached_tokens",
+    "new_tokens": "prompt tokens that no turn before had, programs taken one after the other",
     "recomputed_tokens": "tokens computed again after preemptions",
     "preemptions": "times the request was put back in the queue to free KV blocks",
     "start_s": "the step began",
@@ -59,15 +63,27 @@ COLUMNS: dict[str, str] = {
     "waiting": "requests waiting after the step was scheduled",
     "free_blocks": "KV blocks free after the step was scheduled",
 }
-"""What each column of the published tables holds; metrics are described in `metrics`."""
+"""What each column of these tables holds; metrics are described in `metrics`."""
 
 
-def turn_table(recorder: Recorder, programs: Sequence[Program]) -> pl.DataFrame:
-    """One row per turn, by program (in order of arrival) and index; times in picoseconds."""
-    order = {program.id: place for place, program in enumerate(programs)}
-    frame = pl.DataFrame({**recorder.turn_names(), **recorder.turn_numbers()})
-    place = pl.Series("place", [order[name] for name in frame["program_id"]], dtype=pl.Int64)
-    return frame.with_columns(place).sort("place", "index").drop("place")
+def turn_table(recorder: Recorder, programs: Sequence[Program], new_tokens: Sequence[int]) -> pl.DataFrame:
+    """One row per turn, by program (in order of arrival) and index; times in picoseconds.
+
+    `new_tokens` has the prompt tokens that no turn before had, for every turn in that order.
+    """
+    ends = accumulate(len(program.turns) for program in programs)
+    first = {p.id: end - len(p.turns) for p, end in zip(programs, ends, strict=True)}
+    loaded = {
+        f"cached_{column_part(tier)}_tokens": tokens for tier, tokens in recorder.loaded_tokens().items()
+    }
+    frame = pl.DataFrame({**recorder.turn_names(), **recorder.turn_numbers(), **loaded})
+    begin = pl.Series("place", [first[name] for name in frame["program_id"]], dtype=pl.Int64)
+    frame = frame.with_columns(place=begin + frame["index"]).sort("place")
+    new = pl.Series("new_tokens", new_tokens, dtype=pl.Int64).gather(frame["place"])
+    if loaded:
+        in_hbm = pl.col("cached_tokens") - pl.sum_horizontal(*loaded)
+        frame = frame.with_columns(in_hbm.alias("cached_hbm_tokens"))
+    return frame.with_columns(new).drop("place")
 
 
 def program_table(turns: pl.DataFrame, programs: Sequence[Program]) -> pl.DataFrame:
@@ -87,10 +103,14 @@ def program_table(turns: pl.DataFrame, programs: Sequence[Program]) -> pl.DataFr
         pl.col("session_id").n_unique().cast(pl.Int64).alias("sessions"),
         pl.col("instance").n_unique().cast(pl.Int64).alias("instances"),
         *(pl.col(name).cast(pl.Int128).sum() for name in _SUMS),
-        *(pl.col(name).sum() for name in _COUNTS),
+        *(pl.col(name).sum() for name in (*_COUNTS, *_tier_columns(turns))),
     )
     joined = rows.join(kinds, on="program_id", how="left", maintain_order="left")
     return joined.rename({"gap_ps": "tool_ps"}).select("program_id", "kind", pl.exclude("program_id", "kind"))
+
+
+def _tier_columns(turns: pl.DataFrame) -> list[str]:
+    return [name for name in turns.columns if fullmatch(r"cached_.+_tokens", name)]
 
 
 def step_table(recorder: Recorder) -> pl.DataFrame:
