@@ -430,9 +430,11 @@ class Scheduler:
         request = self.waiting.head()
         hit = self._hit(request)
         cap = self.config.long_prefill_token_threshold
-        if self.memory is not None and self.memory.residency.tiers:
-            # What a lower tier has, and how busy its link is, may change on the way.
-            admissible = self._may_fit(request, hit, budget, cap)
+        if self.memory is not None:
+            # What is below, and how busy the links are, may change on the way; and what a policy gives
+            # up is evicted from any place in a chain, so that the rest is no hit and no loss any more.
+            least = hit if self._reserve_full else hit._replace(free=0)
+            admissible = self._may_fit(request, least, budget, cap)
         else:
             admissible = self._admissible(request, hit, 0, budget, cap) > 0
         if admissible:
