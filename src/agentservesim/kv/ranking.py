@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from agentservesim.kernel import Kernel
 from agentservesim.kv.advice import Advice
 from agentservesim.kv.pool import BlockPool, Holding
 from agentservesim.kv.sessions import Chain
@@ -19,11 +20,17 @@ class Ranking:
     """Called before `pool` evicts: puts the first choices at the head of its free queue.
 
     What ended sessions left comes first, then the policy's order; if that is empty, all is left to
-    LRU. What a chain shares with one that is to stay longer stays as long.
+    LRU. What a chain shares with one that is to stay longer stays as long. The policy is asked once in
+    a moment, however many requests take blocks in it.
     """
 
-    def __init__(self, tier: str, pool: BlockPool, advice: Advice, sharers: Sequence[Residency]) -> None:
+    def __init__(
+        self, tier: str, pool: BlockPool, advice: Advice, sharers: Sequence[Residency], kernel: Kernel
+    ) -> None:
         self._tier = tier
+        self._kernel = kernel
+        self._asked_ps = -1
+        self._order: list[Chain] = []
         self._pool = pool
         self._advice = advice
         self._sharers = sharers
@@ -35,19 +42,13 @@ class Ranking:
 
     def __call__(self, blocks: int) -> None:
         """`blocks` blocks with content are about to be evicted."""
-        chains = {
-            (sharer.index, *chain.session): (sharer, chain)
-            for sharer in self._sharers
-            for chain in sharer.chains.values()
-            if chain.blocks
+        if self._asked_ps != self._kernel.now:
+            self._ask()
+        present = {
+            chain: None for sharer in self._sharers for chain in sharer.chains.values() if chain.blocks
         }
-        views = [sharer.view(chain) for sharer, chain in chains.values()]
-        ranked: list[Chain] = []
-        for view in self._advice.rank(self._tier, views, self._sharers[0].server):
-            named = chains.pop((view.instance, view.program_id, view.session_id), None)
-            if named is not None:
-                ranked.append(named[1])
-        later = ranked + [chain for _, chain in chains.values()]
+        ranked = [chain for chain in self._order if chain in present]
+        later = list(dict.fromkeys([*ranked, *present]))
         chosen: list[tuple[Path, int, int]] = []
         ended = self._ended
         while ranked and ended and blocks > 0:
@@ -63,6 +64,19 @@ class Ranking:
             holding = Holding(path, first, first, first)
             self._pool.acquire(holding, self._pool.lookup(path, end, first))
             self._pool.release(holding, evict_first=True)
+
+    def _ask(self) -> None:
+        """Have the policy put the chains in order."""
+        self._asked_ps = self._kernel.now
+        views, chains = [], {}
+        for sharer in self._sharers:
+            for chain in sharer.chains.values():
+                if chain.blocks:
+                    views.append(sharer.view(chain))
+                    chains[sharer.index, *chain.session] = chain
+        order = self._advice.rank(self._tier, views, self._sharers[0].server)
+        named = (chains.pop((view.instance, view.program_id, view.session_id), None) for view in order)
+        self._order = [chain for chain in named if chain is not None]
 
     def _choose(
         self, path: Path, end: int, later: Sequence[Chain], chosen: list[tuple[Path, int, int]]

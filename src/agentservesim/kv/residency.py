@@ -105,12 +105,14 @@ class Residency:
 
     def _rank(self) -> list[Ranking]:
         """Hook the policy into the evictions of all tiers; one that is shared has one hook."""
-        self.pool.on_shortage = own = Ranking(HBM, self.pool, self._advice, [self])
+        self.pool.on_shortage = own = Ranking(HBM, self.pool, self._advice, [self], self._kernel)
         rankings = [own]
         for tier in self.tiers:
             hook = tier.pool.on_shortage
             if not isinstance(hook, Ranking):
-                hook = tier.pool.on_shortage = Ranking(tier.name, tier.pool, self._advice, tier.sharers)
+                hook = tier.pool.on_shortage = Ranking(
+                    tier.name, tier.pool, self._advice, tier.sharers, self._kernel
+                )
             rankings.append(hook)
         return rankings
 
