@@ -31,7 +31,7 @@ VLLM_FLAGS = """
 """
 OUR_FLAGS = """
 --format --gpu --num-instances --router --out --quiet --json --set --steps --engine-version --no-leap
---program-rate --no-reuse-output
+--program-rate --no-reuse-output --residency --tier --kv-load
 """
 
 
@@ -126,7 +126,7 @@ def test_check_says_what_would_run(trace: Path) -> None:
     assert "5,000 KV blocks" in done.stdout
 
 
-@pytest.mark.parametrize("what", ["models", "gpus", "routers", "profiles"])
+@pytest.mark.parametrize("what", ["models", "gpus", "routers", "residency", "links", "profiles"])
 def test_list(what: str) -> None:
     entries = json.loads(agentservesim("list", what, "--json").stdout)
     assert len(entries) >= 1
@@ -187,6 +187,15 @@ def test_every_setting_is_a_flag_with_a_description() -> None:
         (["run", "TRACE", "--gpu", "h100-smx"], "did you mean 'h100-sxm'?"),
         (["run", "TRACE", "--router", "round-robbin"], "did you mean 'round-robin'?"),
         (["run", "TRACE", "--router", "nowhere:Router"], "cannot import 'nowhere'"),
+        (["run", "TRACE", "--residency", "ttll"], "unknown residency 'ttll'; did you mean 'ttl'?"),
+        (["run", "TRACE", "--residency", "ttl,ttls=3"], "unknown parameter 'ttls'; did you mean 'ttl_s'?"),
+        (["run", "TRACE", "--tier", "dram"], "expected name=size@link, for example dram=200GB@pcie5-x16"),
+        (["run", "TRACE", "--tier", "dram=1@pcie5-x16"], "'1' is no size; expected one such as 200GB"),
+        (["run", "TRACE", "--tier", "dram=1GB@pcie5x16"], "link kind 'pcie5x16'; did you mean 'pcie5-x16'?"),
+        (["run", "TRACE", "--tier", "dram=1GB@pcie5-x16,flet"], "got 'flet'; did you mean 'fleet'?"),
+        (["run", "TRACE", "--tier", "dram=1MB@pcie5-x16"], "is less than a KV block (2097152 bytes)"),
+        (["run", "TRACE", "--tier", "hbm=1GB@pcie5-x16"], "hbm is every instance's own"),
+        (["run", "TRACE", "--kv-load", "layrwise"], "did you mean 'layerwise'?"),
         (["run", "TRACE", "--num-instances", "0"], "--num-instances"),
         (["run", "TRACE", "--set", "workload.progam_rate=1"], "did you mean 'program_rate'?"),
         (["run", "TRACE", "--set", "seed"], "expected name=value"),
@@ -237,6 +246,106 @@ def test_a_broken_scenario_names_its_line(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text('[workload]\ntrace = "demo"\n\n[[instances]]\nmax_num_seq = 4\n')
     said = refused("run", "s.toml", cwd=tmp_path)
     assert said == "s.toml:5: instances.0.max_num_seq: no such setting; did you mean 'max_num_seqs'?"
+
+
+DRAM = '[[memory.tiers]]\nname = "dram"\ncapacity_bytes = 1e11\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (DRAM, "memory: tier 'dram' has no link to hbm"),
+        (
+            DRAM + '[[memory.links]]\nbetween = ["hbm", "dramm"]\nkind = "pcie5-x16"\n',
+            "memory: a link leads to 'dramm', which is no tier; there are dram, hbm",
+        ),
+        (DRAM + DRAM, "memory: two tiers are called 'dram'"),
+        (DRAM.replace("dram", "hbm"), "memory: hbm is every instance's own"),
+        (DRAM.replace("capacity_bytes", "capacity"), "no such setting; did you mean 'capacity_bytes'?"),
+        (DRAM.replace("dram", "Main memory"), "s.toml:2: memory.tiers.0.name: must match "),
+    ],
+)
+def test_memory_that_cannot_be_gets_one_line(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "s.toml").write_text(content)
+    assert said in refused("check", "s.toml", cwd=tmp_path)
+
+
+def test_tiers_on_the_command_line(trace: Path, tmp_path: Path) -> None:
+    """A flag adds a tier, or takes the place of the scenario's; check says where the figures are from."""
+    link = '[[memory.links]]\nbetween = ["hbm", "dram"]\nkind = "pcie4-x16"\n'
+    (tmp_path / "s.toml").write_text(f'[workload]\ntrace = "{trace}"\n{DRAM}{link}')
+    tiers = ["--tier", "dram=64GiB@nvlink-c2c", "--tier", "cxl=1.5TB@cxl3-x16,fleet"]
+    words = ["check", "s.toml", *tiers, "--kv-load", "layerwise", "--residency", "demote,copy=true"]
+    memory = json.loads(agentservesim(*words, "--json", cwd=tmp_path).stdout)["scenario"]["memory"]
+    assert [(t["name"], t["capacity_bytes"], t["scope"]) for t in memory["tiers"]] == [
+        ("dram", 64 * 1024**3, "instance"),
+        ("cxl", 1.5e12, "fleet"),
+    ]
+    assert [(link["between"], link["up_bytes_per_s"]) for link in memory["links"]] == [
+        (["hbm", "dram"], 450e9),
+        (["hbm", "cxl"], 100e9),
+    ]
+    assert memory["load"] == "layerwise"
+    said = agentservesim(*words, cwd=tmp_path).stdout
+    assert "tier cxl: 1,500 GB for each fleet" in said
+    assert "link hbm-dram: nvlink-c2c: GH200: 450 GB/s" in said
+
+
+def test_a_run_with_tiers_leaves_tables_of_them(trace: Path, tmp_path: Path) -> None:
+    words = ["run", str(trace), "--tier", "dram=50GB@pcie5-x16", "--residency", "demote", "--out", "out"]
+    done = agentservesim(*words, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "session-affinity, residency demote" in " ".join(done.stdout.split())
+    assert "link hbm-dram" in done.stdout
+    tables = {path.stem for path in (tmp_path / "out").glob("*.parquet")}
+    assert tables == {"programs", "turns", "transfers", "residency", "instances", "links"}
+    guide = (tmp_path / "out" / "README.md").read_text()
+    assert "| cached_dram_tokens | of the cached tokens, those in dram and no faster tier |" in guide
+    assert "## residency.parquet: one row per tier and moment" in guide
+
+
+FAILING = """
+from agentservesim.policies.protocols import Placement
+
+class Raises:
+    left = 7
+    def place(self, chain, server):
+        self.left -= 1
+        return Placement("cache") if self.left else 1 / 0
+
+class Nonsense(Raises):
+    def place(self, chain, server):
+        return super().place(chain, server) if self.left > 1 else "hbm"
+
+class AtOnce:
+    def place(self, chain, server):
+        return Placement("moon")
+"""
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ("Raises", "residency Raises: place() of program 'p5' raised ZeroDivisionError: division by zero"),
+        ("Nonsense", "residency Nonsense: place() of program 'p5' returned 'hbm'; it must be a Placement"),
+        ("AtOnce", "residency AtOnce: place() of program 'p0' returned Placement(tier='moon'"),
+    ],
+)
+def test_what_a_policy_that_fails_left_is_kept_apart(
+    trace: Path, tmp_path: Path, policy: str, said: str
+) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    words = ["run", str(trace), "--residency", f"failing:{policy}", "--out", "out"]
+    fault = refused(*words, cwd=tmp_path)
+    assert fault.startswith(said)
+    assert fault.endswith("; what was computed so far is in out.partial")
+    assert not (tmp_path / "out").exists()
+    partial = tmp_path / "out.partial"
+    assert "**This run is incomplete.**" in (partial / "README.md").read_text()
+    assert said in json.loads((partial / "summary.json").read_text())["incomplete"]
+    turns, programs = (pl.read_parquet(partial / f"{name}.parquet") for name in ("turns", "programs"))
+    assert 0 < turns.height < 18
+    assert set(programs["turns"]) <= {3}
 
 
 def test_folders_of_others_are_safe(trace: Path, tmp_path: Path) -> None:

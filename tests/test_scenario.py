@@ -12,6 +12,7 @@ from agentservesim.model import InputError
 from agentservesim.results import Result, comparable
 from agentservesim.results.run_folder import to_json
 from agentservesim.scenario import InstanceConfig, Scenario, load_scenario, prepare, simulate
+from agentservesim.workload import trace_stats
 from agentservesim.workload.config import WorkloadConfig
 
 
@@ -58,6 +59,15 @@ def test_the_python_interface(trace: Path) -> None:
     assert result.summary["tokens"]["prompt"] == result.turns["prompt_tokens"].sum()
     assert done == sorted(done)
     assert "12 programs, 48 turns" in repr(result)
+
+
+def test_new_tokens_are_what_an_unlimited_cache_would_leave(trace: Path) -> None:
+    result = simulate(scenario(trace))
+    reuse = trace_stats(prepare(scenario(trace)).workload).reuse
+    tokens = result.summary["tokens"]
+    assert tokens["new"] == result.turns["new_tokens"].sum() == round((1 - reuse) * tokens["prompt"])
+    ample = scenario(trace, instances=(InstanceConfig(num_gpu_blocks=100_000),), router="round-robin")
+    assert 1 <= simulate(ample).summary["tokens"]["prefill_amplification"] < 1.1
 
 
 def test_the_package_offers_what_a_script_needs() -> None:

@@ -152,6 +152,8 @@ def add_tier(settings: Settings, text: str) -> None:
     if parts is None:
         raise InputError(f"{origin}: expected name=size@link, for example dram=200GB@pcie5-x16")
     name, size, kind, scope = parts.groups()
+    if name == HBM:
+        raise InputError(f"{origin}: hbm is every instance's own; its size is --num-gpu-blocks")
     tiers, links = (_entries(settings, key) for key in ("tiers", "links"))
     tier = {"name": name, "capacity_bytes": _bytes(size, origin), **({"scope": scope} if scope else {})}
     link = {"between": (HBM, name), "kind": kind}

@@ -123,6 +123,7 @@ def validate(model: type[Model], settings: Settings) -> Model:
     except ValidationError as error:
         faults = error.errors(include_url=False)
         faults = [f for f in faults if f["type"] != "too_short"] or faults
+        faults.sort(key=lambda fault: fault["type"] == "missing")  # it may be there under a wrong name
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         location = _real_location(settings.values, faults[0]["loc"])
         raise InputError(_line(settings, location, _fault(model, faults[0], location)) + more) from None
@@ -159,6 +160,8 @@ def _fault(model: type[BaseModel], error: ErrorDetails, location: Location) -> s
             return str(context["error"])
         case "int_parsing" | "int_type" | "int_from_float":
             return f"must be a whole number, got {_shown(given)}"
+        case "string_pattern_mismatch":
+            return f"must match {context['pattern']}, got {_shown(given)}"
         case "string_too_short":
             return "must not be empty"
         case "int_parsing_size":

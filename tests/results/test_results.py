@@ -15,7 +15,7 @@ from agentservesim.results.summary import statistics
 from agentservesim.results.tables import COLUMNS
 
 S = PS_PER_S
-TURNS = tuple(Turn(f"{k}", k, "s", ((Segment(), 2),), 1, 1) for k in range(2))
+TURNS = tuple(Turn(f"{k}", k, "s", 1, 1, ((Segment(), 2),)) for k in range(2))
 PROGRAMS = (Program("a", 0, TURNS, "coding"), Program("b", 1 * S, TURNS[:1]))
 NEW = (100, 20, 40)
 FIRST = TurnRecord(

@@ -96,7 +96,7 @@ def _is_run(folder: Path) -> bool:
 
 def _guide(summary: Summary, tables: Mapping[str, pl.DataFrame]) -> str:
     """The README.md of a run folder: what each file and column is."""
-    counts, end = summary["counts"], summary["simulated_s"] or 0.0
+    end = summary["simulated_s"] or 0.0
     lines = [f"# A run of agentservesim: {summary['scenario']['name']}", ""]
     if "incomplete" in summary:
         lines += [
@@ -109,7 +109,7 @@ def _guide(summary: Summary, tables: Mapping[str, pl.DataFrame]) -> str:
             "",
         ]
     lines += [
-        f"{counts['programs']:,} programs, {counts['turns']:,} turns, {end:.1f} s simulated,"
+        f"{tables['programs'].height:,} programs, {tables['turns'].height:,} turns, {end:.1f} s simulated,"
         f" seed {summary['seed']}. `summary.json` holds the metrics, the scenario as it was run (every"
         " default spelled out) and where its numbers come from.",
         "",
