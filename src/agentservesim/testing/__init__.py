@@ -1,1 +1,5 @@
 """Tools to test the simulator with, for its developers and for authors of policies."""
+
+from agentservesim.testing.residency_laws import ResidencyLaws
+
+__all__ = ["ResidencyLaws"]

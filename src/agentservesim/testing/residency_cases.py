@@ -142,8 +142,8 @@ class StillServer:
         return tokens * self._factor
 
 
-def draw_case(seed: int, cramped: bool = False, size: int = 5) -> Case:
-    """Up to `size` programs of up to `size` turns under memory pressure."""
+def draw_case(seed: int, cramped: bool = False, needs: Sequence[str] = (), size: int = 5) -> Case:
+    """Up to `size` programs of up to `size` turns under memory pressure, with the tiers in `needs`."""
     random = Random(seed)
     trunk = Segment()
     programs = tuple(_draw_program(random, f"p{i}", trunk, size) for i in range(random.randint(1, size)))
@@ -160,7 +160,7 @@ def draw_case(seed: int, cramped: bool = False, size: int = 5) -> Case:
     )
     room = 0 if cramped else random.choice([0, 1, need // 2, 3 * need])
     instances = random.choice([1, 1, 2, 3])
-    memory = draw_memory(random, need, cramped)
+    memory = draw_memory(random, need, cramped, needs)
     return Case(programs, engine, need + 1 + room, instances, memory, random.choice([0.0, 0.0, 0.3]), seed)
 
 
@@ -204,9 +204,9 @@ def _draw_program(random: Random, name: str, trunk: Segment, size: int) -> Progr
     return Program(name, random.choice([0, 0, 10, 100, 1000]) * MS, tuple(turns))
 
 
-def draw_memory(random: Random, need: int, cramped: bool) -> MemoryConfig:
+def draw_memory(random: Random, need: int, cramped: bool, needs: Sequence[str] = ()) -> MemoryConfig:
     """Up to three tiers below HBM, of one block to plenty, behind links of all kinds."""
-    names = [name for name in ("dram", "cxl", "ssd") if random.random() < 0.75]
+    names = [name for name in ("dram", "cxl", "ssd") if random.random() < 0.75 or name in needs]
     roomy = [need, 3 * need, 100 * need]
     tiers = tuple(
         TierConfig(
