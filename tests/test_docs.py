@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,10 +85,63 @@ def test_commands_in_the_docs_exist() -> None:
             assert flag in done.stdout, command
 
 
-@pytest.mark.parametrize(("page", "block"), fences("python"))
-def test_python_blocks_run(page: str, block: str, capsys: pytest.CaptureFixture[str]) -> None:
+def modules() -> dict[str, str]:
+    """Python blocks that are files: their first line is `# name.py`."""
+    blocks = [block for _, block in fences("python")]
+    return {name[1]: block for block in blocks if (name := re.match(r"# (\w+\.py)\n", block))}
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the files of the documentation, in which Python finds them."""
+    for name, text in modules().items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name in modules():
+        sys.modules.pop(name.removesuffix(".py"), None)
+
+
+SCRIPTS = [(page, block) for page, block in fences("python") if block not in modules().values()]
+
+
+@pytest.mark.parametrize(("page", "block"), SCRIPTS)
+def test_python_blocks_run(page: str, block: str, written: Path, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(block, page, "exec"), {})
     assert "<Result" in capsys.readouterr().out
+
+
+def test_the_residency_policy_of_the_docs_is_short_and_keeps_the_laws(written: Path) -> None:
+    code = [line for line in modules()["patient.py"].splitlines()[1:] if line.strip()]
+    assert len(code) <= 20
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_patient.py"]
+    done = subprocess.run(command, cwd=written, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+
+
+def test_the_residency_policy_of_the_docs_loads_in_three_ways(written: Path) -> None:
+    from agentservesim import Scenario, WorkloadConfig, simulate
+
+    (entry_points,) = (block for _, block in fences("ini"))
+    group, line = re.match(r'\[project\.entry-points\."(.+)"\]\n(.+)\n', entry_points).groups()  # type: ignore[union-attr]
+    metadata = written / "patient-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: patient\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[{group}]\n{line.replace(chr(34), '')}\n")
+
+    workload = WorkloadConfig(trace="demo", max_programs=3)
+    by_name, by_entry_point = (
+        simulate(Scenario(workload=workload, residency=f"{name},ttl_s=30"))
+        for name in ("patient:Patient", "patient")
+    )
+    patient = importlib.import_module("patient").Patient(ttl_s=30)
+    as_object = simulate(Scenario(workload=workload), residency=patient)
+    assert by_name.turns.equals(as_object.turns)
+    assert by_entry_point.turns.equals(as_object.turns)
+    assert as_object.summary["kv"] == by_name.summary["kv"]
+    assert as_object.summary["kv"]["held_in_gap_byte_s"] > 0
+    assert as_object.summary["scenario"]["residency"] == "patient:Patient,ttl_s=30"
 
 
 @pytest.mark.parametrize(("page", "block"), fences("toml"))

@@ -111,3 +111,42 @@ def test_synchronous_scheduling_answers_sooner_and_decodes_alike() -> None:
 def test_replies_that_are_not_reused_are_computed_again() -> None:
     again, reused = (ran("replies-not-reused", f"workload.reuse_output={on}") for on in ("false", "true"))
     assert again.summary["tokens"]["computed"] > reused.summary["tokens"]["computed"]
+
+
+def test_host_memory_spares_what_would_be_computed_again() -> None:
+    tiered, bare = ran("dram-tier"), ran("dram-tier", "residency=lru")
+    assert tiered.summary["tokens"]["cached_dram"] > 0 == bare.summary["tokens"]["cached_dram"]
+    assert tiered.summary["tokens"]["computed"] < 0.3 * bare.summary["tokens"]["computed"]
+    assert mean(tiered, "turn", "ttft_s") < 0.5 * mean(bare, "turn", "ttft_s")
+
+
+def test_a_slower_link_is_busy_for_longer() -> None:
+    """Every transfer costs its bytes over half the bandwidth, and the same overhead."""
+    fast, slow = (
+        ran("dram-tier", f"memory.links.0.{way}_bytes_per_s={rate}", *others).memory["links"]
+        for way, rate, others in (
+            ("up", "50e9", ["memory.links.0.down_bytes_per_s=50e9"]),
+            ("up", "25e9", ["memory.links.0.down_bytes_per_s=25e9"]),
+        )
+    )
+    per_byte = [(table["busy_s"] / table["bytes"]).to_list() for table in (fast, slow)]
+    for quick, long in zip(*per_byte, strict=True):
+        assert 1.9 * quick < long <= 2 * quick
+
+
+def test_a_shared_pool_serves_whoever_asks() -> None:
+    shared, private = ran("cxl-pool"), ran("cxl-pool", "memory.tiers.0.scope=instance")
+    assert shared.summary["tokens"]["hit_rate"] > private.summary["tokens"]["hit_rate"] + 0.03
+    assert mean(shared, "turn", "ttft_s") < mean(private, "turn", "ttft_s")
+
+
+def test_what_is_pinned_others_wait_for() -> None:
+    pinned, lru = ran("ttl"), ran("ttl", "residency=lru")
+    assert pinned.summary["tokens"]["hit_rate"] > lru.summary["tokens"]["hit_rate"] + 0.1
+    assert mean(pinned, "turn", "queue_s") > mean(lru, "turn", "queue_s")
+    assert pinned.summary["kv"]["waste_share"] > 0.2
+
+
+def test_a_pin_of_no_time_is_lru() -> None:
+    none, lru = (ran("ttl", f"residency={policy}") for policy in ("'ttl,ttl_s=0'", "lru"))
+    assert none.turns.equals(lru.turns)
