@@ -45,3 +45,15 @@ def turn(
         path=path,
         priority=priority,
     )
+
+
+def common_tokens(one: Path, other: Path) -> int:
+    """Tokens that two contents have in common at their start."""
+    shared = 0
+    for (mine, end), (theirs, their_end) in zip(one, other, strict=False):
+        if mine is not theirs:
+            break
+        shared = min(end, their_end)
+        if end != their_end:
+            break
+    return shared

@@ -152,9 +152,9 @@ class TurnRecord:
     `queue_ps`, `prefill_ps`, `decode_ps` and `transfer_ps` sum to `finish_ps - ready_ps`; waiting
     again after a preemption counts as queueing. `gap_ps` is the time before the turn in which
     its program was outside the engine: tool calls and think time. Prompt tokens are either cached
-    (prefix hits when first admitted) or computed; `loaded_tokens` says how many of the cached ones came
-    from which tier below HBM; recomputed tokens are those computed again after
-    preemptions, replies included.
+    (prefix hits when first admitted, or after a preemption beyond what had been computed) or computed;
+    `loaded_tokens` says how many of the cached ones came from which tier below HBM; recomputed tokens
+    are those computed again after preemptions, replies included.
     """
 
     program_id: str

@@ -196,10 +196,12 @@ class Instance:
     def _fill(self, now: int) -> None:
         flight = self._flight
         while len(flight) < self._depth:
+            start = flight[-1].start_ps + flight[-1].duration_ps if flight else now
+            self.scheduler.last_end_ps = start
             step = self._decide(now)
             if step is None:
                 break
-            step.start_ps = flight[-1].start_ps + flight[-1].duration_ps if flight else now
+            step.start_ps = start
             if step.load_ps:
                 step.duration_ps = max(step.duration_ps, step.load_ps - step.start_ps) + step.first_layer_ps
             flight.append(step)

@@ -10,9 +10,9 @@ class Request:
     """A turn that an instance serves, with what the scheduler knows of it.
 
     Token counts: `known` tokens exist (the prompt, and what was generated before a preemption);
-    `computed` of them are in the KV cache once the step scheduled last has run; `total` is the
-    length at which the request ends. While the request decodes in lockstep (`in_rows`), `computed`
-    is behind: it is `base` plus the rows' clock.
+    `computed` of them are in the KV cache once the step scheduled last has run; `reached` is the most
+    that was computed before a preemption; `total` is the length at which the request ends. While the
+    request decodes in lockstep (`in_rows`), `computed` is behind: it is `base` plus the rows' clock.
     """
 
     __slots__ = (
@@ -37,6 +37,7 @@ class Request:
         "priority",
         "prompt_tokens",
         "queue_ps",
+        "reached",
         "recomputed_tokens",
         "running",
         "scheduled_ps",
@@ -68,6 +69,7 @@ class Request:
         self.cell = 0
         self.preemptions = 0
         self.cached_tokens = 0
+        self.reached = 0
         self.recomputed_tokens = 0
         self.scheduled_ps = -1
         self.first_token_ps = -1

@@ -27,6 +27,7 @@ running_order = attrgetter("place")
 class Scheduler:
     """Requests of one instance, its block pool, and the decisions of each step.
 
+    `last_end_ps` is when the step before the one to decide ends.
     `on_admit(request, hit_tokens)` and `on_preempt(request)` are called as those happen, and
     `on_step(step)` when a step is decided and not yet priced, if set.
     """
@@ -44,12 +45,14 @@ class Scheduler:
         self.running: list[Request] = []
         self.rows = DecodeRows(step_time.knots, config.block_size)
         self.preemptions = 0
+        self.last_end_ps = 0
         self.memory: Memory | None = None
         self.on_admit: Callable[[Request, int], None] | None = None
         self.on_preempt: Callable[[Request], None] | None = None
         self.on_step: Callable[[Step], None] | None = None
         self._step_time = step_time
         self._reserve_full = rules.reserve_full
+        self._lone_uncapped = rules.lone_uncapped
         self._watermark = int(config.watermark * num_gpu_blocks) if rules.watermark else 0
         # A generated token's block is hashed when the token is known: with asynchronous scheduling
         # that is one step later, unless the request was left out of the step before.
@@ -77,7 +80,7 @@ class Scheduler:
         step.chunks, step.prefills = [], []
         self._priced = (-1, 0)
         cap = self.config.long_prefill_token_threshold
-        if cap and len(self.running) + len(self.waiting) <= 1:
+        if cap and self._lone_uncapped and len(self.running) + len(self.waiting) <= 1:
             cap = 0
         joining: list[Request] = []
         rows = self.rows
@@ -300,10 +303,12 @@ class Scheduler:
             request.known = request.computed + 1
         self.pool.release(request.holding)
         request.recomputed_tokens += request.computed
+        request.reached = max(request.reached, request.computed)
         request.computed = 0
         request.running = False
         request.preemptions += 1
-        request.since_ps = now
+        # The step before this one may still be at work for it.
+        request.since_ps = max(now, self.last_end_ps)
         self.preemptions += 1
         self.waiting.put_back(request)
         if self.on_preempt is not None:
@@ -412,7 +417,10 @@ class Scheduler:
             request.scheduled_ps = now
             request.cached_tokens = hit_tokens
         else:
-            request.recomputed_tokens -= hit_tokens
+            # Others may have computed what this request had not come to.
+            never_computed = max(hit_tokens - request.reached, 0)
+            request.cached_tokens += never_computed
+            request.recomputed_tokens -= hit_tokens - never_computed
         if self.on_admit is not None:
             self.on_admit(request, hit_tokens)
 
