@@ -21,6 +21,7 @@ extents can be split and joined without telling their holders.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -49,7 +50,7 @@ class Extent:
 class Lane:
     """One copy of a segment's blocks: extents in ascending order.
 
-    `stamps` is kept only while the segment has several lanes: (first block, order of hashing).
+    `stamps` is kept only while the segment has several lanes: (first block, order of hashing), ascending.
     """
 
     home: SegmentBlocks
@@ -81,19 +82,27 @@ class Lane:
 
     def age(self, block: int) -> int:
         """When the block was hashed, as a rank among the lanes of its segment."""
-        rank = 0
-        for first, stamp in self.stamps:
-            if first <= block:
-                rank = stamp
-        return rank
+        index = bisect_right(self.stamps, block, key=_first)
+        return self.stamps[index - 1][1] if index else 0
 
-    def borders(self) -> Iterator[int]:
-        """Blocks at which this lane's coverage or age may change."""
-        for extent in self.extents:
-            yield extent.first
-            yield extent.end
-        for first, _ in self.stamps:
-            yield first
+    def border(self, block: int, limit: int) -> int:
+        """The first block behind `block` at which this lane's coverage or age may change, or `limit`."""
+        index = bisect_right(self.stamps, block, key=_first)
+        if index < len(self.stamps):
+            limit = min(limit, self.stamps[index][0])
+        index = bisect_right(self.extents, block, key=_end)
+        if index < len(self.extents):
+            extent = self.extents[index]
+            limit = min(limit, extent.end if extent.first <= block else extent.first)
+        return limit
+
+
+def _first(stamp: tuple[int, int]) -> int:
+    return stamp[0]
+
+
+def _end(extent: Extent) -> int:
+    return extent.end
 
 
 @dataclass(slots=True, eq=False)
@@ -103,6 +112,14 @@ class SegmentBlocks:
     segment: Segment
     lanes: list[Lane] = field(default_factory=list)
     writers: list[Holding] = field(default_factory=list)
+
+    def lane_without(self, first: int, end: int) -> Lane | None:
+        """The first lane that has none of the blocks [first, end)."""
+        for lane in self.lanes:
+            index = lane.find(first)
+            if index == len(lane.extents) or lane.extents[index].first >= end:
+                return lane
+        return None
 
 
 Range = tuple[Lane, int, int]
@@ -220,8 +237,7 @@ class BlockPool:
                 break
             oldest = min(having, key=lambda lane: lane.age(at))
             # Up to the next border no lane's coverage or age changes.
-            stop = min((b for lane in lanes for b in lane.borders() if b > at), default=limit)
-            stop = min(stop, limit)
+            stop = min(lane.border(at, limit) for lane in lanes)
             free += oldest.run(at, stop)[1]
             if ranges and ranges[-1][0] is oldest and ranges[-1][2] == at:
                 ranges[-1] = (oldest, ranges[-1][1], stop)
@@ -319,6 +335,11 @@ class BlockPool:
                 lane = last
                 ranges[-1] = (lane, from_, end)
         if lane is None:
+            lane = home.lane_without(first, end)
+            if lane is not None:
+                ranges.append((lane, first, end))
+                self._fill(lane, first, end)
+                return
             lane = Lane(home)
             home.lanes.append(lane)
             ranges.append((lane, first, end))
@@ -326,12 +347,26 @@ class BlockPool:
                 self.contended += 1
         if len(home.lanes) > 1:
             self._clock += 1
+            while lane.stamps and lane.stamps[-1][0] >= first:
+                lane.stamps.pop()
             lane.stamps.append((first, self._clock))
         extents = lane.extents
         if extents and extents[-1].end == first and extents[-1].refs == 1:
             extents[-1].end = end
         else:
             extents.append(Extent(lane, first, end, 1))
+
+    def _fill(self, lane: Lane, first: int, end: int) -> None:
+        """Put newly hashed blocks [first, end) where a lane has none."""
+        if len(lane.home.lanes) > 1:
+            self._clock += 1
+            stamps, age = lane.stamps, lane.age(end)
+            lane.stamps = [stamp for stamp in stamps if stamp[0] < first]
+            lane.stamps += [(first, self._clock), (end, age)]
+            lane.stamps += [stamp for stamp in stamps if stamp[0] > end]
+        index = lane.find(first)
+        lane.extents.insert(index, Extent(lane, first, end, 1))
+        self._join(lane, index, index + 1)
 
     def release(self, holding: Holding, evict_first: bool = False) -> None:
         """Give back every block of the holding, tail first, and empty it.
