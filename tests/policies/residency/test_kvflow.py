@@ -100,4 +100,4 @@ def test_a_bad_hint_is_told() -> None:
 def test_leap_equals_step() -> None:
     leaps = run(KvFlow())
     assert leaps.same_as(run(KvFlow(), leap=False))
-    assert leaps.turns
+    assert leaps.moved_bytes > 0

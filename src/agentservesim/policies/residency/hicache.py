@@ -57,7 +57,9 @@ class HiCache:
         if self.storage and server.now_s > chain.gap_started_s:
             return Placement(self.storage, copy=True)
         missing = chain.kept_tokens["hbm"] - chain.kept_tokens.get(self.host, 0)
-        there_s = server.now_s + server.demote_s(self.host, max(missing, 0)) if self.storage else None
+        there_s = None
+        if self.storage and self.host in server.tiers:
+            there_s = server.now_s + server.demote_s(self.host, max(missing, 0))
         return Placement(self.host, there_s, copy=True)
 
     def observe(self, event: Event) -> None:

@@ -46,7 +46,7 @@ class KvFlow:
     """
 
     host: str = "dram"
-    tick_s: float = 0.1
+    tick_s: float = 1.0
     ahead: int = 1
 
     def __post_init__(self) -> None:
