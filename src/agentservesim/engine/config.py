@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -62,18 +62,20 @@ class Rules:
     blanks_first: blocks without content are freed to the head of the free queue (from 0.26),
         before that to its tail with all others.
     watermark: the `watermark` setting exists (from 0.26).
+    lone_uncapped: `long_prefill_token_threshold` does not bind a request that is alone (from 0.32).
     """
 
     reserve_full: bool
     blanks_first: bool
     watermark: bool
+    lone_uncapped: bool
 
 
 _RULES: dict[EngineVersion, Rules] = {
-    "0.12": Rules(reserve_full=False, blanks_first=False, watermark=False),
-    "0.19": Rules(reserve_full=True, blanks_first=False, watermark=False),
-    "0.26": Rules(reserve_full=True, blanks_first=True, watermark=True),
-    "0.32": Rules(reserve_full=True, blanks_first=True, watermark=True),
+    "0.12": Rules(reserve_full=False, blanks_first=False, watermark=False, lone_uncapped=False),
+    "0.19": Rules(reserve_full=True, blanks_first=False, watermark=False, lone_uncapped=False),
+    "0.26": Rules(reserve_full=True, blanks_first=True, watermark=True, lone_uncapped=False),
+    "0.32": Rules(reserve_full=True, blanks_first=True, watermark=True, lone_uncapped=True),
 }
 
 
@@ -82,4 +84,4 @@ def rules_of(config: EngineConfig) -> Rules:
     rules = _RULES[config.engine_version]
     if config.scheduler_reserve_full_isl is None:
         return rules
-    return Rules(config.scheduler_reserve_full_isl, rules.blanks_first, rules.watermark)
+    return replace(rules, reserve_full=config.scheduler_reserve_full_isl)
