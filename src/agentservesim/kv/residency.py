@@ -54,8 +54,8 @@ class Residency:
 
     `server` is what the policy sees of the instance. `wake` cuts a leap short: it is called before
     the HBM pool is touched from outside a step; `catch_up` only brings it up to date.
-    `on_change(record)` is told, for every tier, what it holds after a gap begins or ends, a copy begins
-    or ends, or a pin breaks.
+    `on_change(record)` is told what a tier holds, when a gap begins or ends, a copy begins or ends, or a pin
+    breaks and it is not what was told last.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Residency:
         self._by_name = {tier.name: tier for tier in tiers}
         self._pools = {HBM: pool} | {tier.name: tier.pool for tier in tiers}
         self._pinned: dict[Pin, Chain] = {}
+        self._told: dict[str, tuple[int, ...]] = {}
         self._hits = Hits(self._advice.min_hits)
         for tier in tiers:
             tier.sharers.append(self)
@@ -447,24 +448,16 @@ class Residency:
         )
 
     def _changed(self) -> None:
-        """Tell who listens what every tier holds now."""
+        """Tell who listens what every tier holds now, where that is new."""
         if self.on_change is None:
             return
         self._catch_up()
         for name, pool in self._pools.items():
-            cached = pool.cached
-            self.on_change(
-                ResidencyRecord(
-                    self.index,
-                    self._kernel.now,
-                    name,
-                    pool.used - pool.pinned - pool.in_flight,
-                    pool.pinned,
-                    cached,
-                    pool.in_flight,
-                    pool.free - cached,
-                )
-            )
+            cached, pinned, in_flight = pool.cached, pool.pinned, pool.in_flight
+            states = pool.used - pinned - in_flight, pinned, cached, in_flight, pool.free - cached
+            if states != self._told.get(name):
+                self._told[name] = states
+                self.on_change(ResidencyRecord(self.index, self._kernel.now, name, *states))
 
     def holdings(self, pool: BlockPool) -> list[Holding]:
         """Everything that this model holds of a pool: pins and copies."""
