@@ -1,0 +1,439 @@
+"""The state machine of KV by hand: pins, copies, loads, spills, the valve. Links move a block a second."""
+
+from __future__ import annotations
+
+import pytest
+
+from agentservesim.kv.residency import Residency
+from agentservesim.model import InputError
+from agentservesim.policies.protocols import CACHE, ChainView, Placement, ServerView
+from tests.kv.rig import BLOCK, Rig, S, Script, behind, content
+
+PIN = Placement("hbm")
+DOWN = Placement("dram")
+
+
+# ---- pins ---------------------------------------------------------------------------------------
+
+
+def test_a_pin_keeps_its_blocks_until_the_next_turn_is_admitted() -> None:
+    rig, path = Rig(Script(Placement("hbm", until_s=5.0), PIN)), content(8)
+    rig.turn("a", path)
+    rig.run(2)
+    rig.back("a")
+    rig.run(50)  # the deadline is past, but the session is back and waits
+    assert not rig.model.reclaim(1, running=False)
+    rig.crowd()
+    assert rig.has(path) == 8
+    rig.admit("a", path)
+    rig.crowd()
+    assert rig.has(path) == 0
+    rig.audit()
+
+
+def test_a_pin_is_asked_about_when_its_time_is_up() -> None:
+    policy = Script(Placement("hbm", until_s=5.0), CACHE)
+    rig = Rig(policy)
+    rig.turn("a", content(8))
+    rig.run(4.9)
+    assert (len(policy.asked), rig.pool.used) == (1, 8)
+    rig.run(5)
+    assert (len(policy.asked), rig.pool.used) == (2, 0)
+
+
+def test_an_expired_pin_is_kept_until_blocks_are_short() -> None:
+    rig, path = Rig(Script(Placement("hbm", until_s=5.0), Placement("hbm", until_s=1.0))), content(8)
+    rig.turn("a", path)
+    rig.run(100)
+    assert rig.pool.used == 8
+    assert rig.model.reclaim(3, running=False)
+    assert rig.pool.used == 0
+    assert rig.model.forced_unpins == 0  # its time was up
+
+
+def test_a_session_that_goes_elsewhere_leaves_no_pin_and_no_timer() -> None:
+    policy = Script(Placement("hbm", until_s=5.0))
+    rig = Rig(policy)
+    rig.turn("a", content(8))
+    rig.back("a", here=False)
+    assert rig.pool.used == 0
+    rig.run(10)
+    assert len(policy.asked) == 1
+    assert not rig.model.chains
+
+
+def test_a_prefix_shared_with_a_pinned_program_survives() -> None:
+    rig, first = Rig(Script(PIN, Placement("drop"), PIN)), content(6)
+    rig.turn("a", first)
+    second = behind(first, 4, 8)
+    rig.turn("b", second)  # dropped at once
+    rig.crowd()
+    assert rig.has(first) == 6
+    assert rig.has(second) == 4
+    rig.turn("c", behind(first, 4, 7))  # pinned, with the same prefix
+    rig.back("a", here=False)
+    rig.crowd()
+    assert rig.has(first) == 4
+
+
+def test_expired_pins_go_first_and_none_goes_in_vain() -> None:
+    answers = [
+        Placement("hbm", until_s=1.0),
+        Placement("hbm", until_s=30.0),
+        Placement("hbm", until_s=20.0),
+        Placement("hbm", hard=True),
+        Placement("hbm", until_s=1.0),
+    ]
+    rig, paths = Rig(Script(*answers)), [content(4) for _ in range(4)]
+    for name, path in zip("abcd", paths, strict=True):
+        rig.turn(name, path)
+    rig.run(10)  # the pin of a is expired
+    assert rig.pool.used == 16
+
+    def reclaim(blocks: int, running: bool) -> str:
+        rig.model.reclaim(blocks, running)
+        return "".join(c.session[0] for c in rig.model.chains.values() if c.pin is not None)
+
+    assert reclaim(5, running=False) == "abcd"  # expired ones are not enough: kept
+    assert reclaim(13, running=True) == "abcd"  # soft ones neither
+    assert reclaim(4, running=False) == "bcd"
+    assert reclaim(1, running=True) == "cd"  # the latest deadline
+    assert rig.model.forced_unpins == 1
+    assert reclaim(1, running=True) == "d"
+    assert reclaim(1, running=True) == "d"  # hard
+    assert rig.model.forced_unpins == 2
+    rig.audit()
+
+
+def test_what_two_pins_share_is_freed_by_both_together() -> None:
+    rig, first = Rig(Script(PIN, PIN)), content(8)
+    rig.turn("a", first)
+    rig.turn("b", behind(first, 6, 8))
+    assert not rig.model.reclaim(11, running=True)
+    assert rig.model.forced_unpins == 0
+    assert rig.model.reclaim(10, running=True)
+    assert (rig.pool.used, rig.model.forced_unpins) == (0, 2)
+
+
+def test_the_valve_breaks_soft_pins_then_hard_ones_gaps_first() -> None:
+    soft, hard = Placement("hbm", until_s=99.0), Placement("hbm", hard=True)
+    later = Placement("hbm", until_s=100.0)
+    rig = Rig(Script(hard, soft, later, soft))
+    for name in "hsle":
+        rig.turn(name, content(3))
+    rig.back("e")
+    broken = []
+    while rig.model.open_valve():
+        left = {c.session[0] for c in rig.model.chains.values() if c.pin is not None}
+        broken.append(({*"hsle"} - left - {*broken}).pop())
+    assert broken == ["l", "s", "e", "h"]
+    assert rig.model.forced_unpins == 4
+
+
+# ---- copies down --------------------------------------------------------------------------------
+
+
+def test_a_copy_holds_source_and_destination_until_it_ends() -> None:
+    rig, path = Rig(Script(DOWN)), content(8)
+    rig.turn("a", path)
+    dram = rig.model.tiers[0].pool
+    for time in (0, 7.9):
+        rig.run(time)
+        rig.crowd()
+        assert (rig.pool.used, dram.used) == (8, 8)
+        assert (rig.has(path), rig.has(path, "dram")) == (8, 0)
+        rig.audit()
+    rig.run(8)
+    assert (rig.pool.used, dram.used) == (0, 0)
+    assert (rig.has(path), rig.has(path, "dram")) == (8, 8)
+    (record,) = rig.transfers
+    assert (record.verb, record.bytes, record.start_ps, record.end_ps) == ("demote", 8, 0, 8 * S)
+
+
+@pytest.mark.parametrize(("copy", "kept"), [(False, (0, 4)), (True, (4, 0))])
+def test_what_was_demoted_is_evicted_before_all_else_and_a_copy_is_not(
+    copy: bool, kept: tuple[int, int]
+) -> None:
+    rig, moved, older = Rig(Script(CACHE, Placement("dram", copy=copy)), blocks=8), content(4), content(4)
+    rig.turn("b", older)
+    rig.turn("a", moved)
+    rig.run(10)
+    rig.turn("c", content(4))
+    assert (rig.has(moved), rig.has(older)) == kept
+
+
+def test_a_second_demotion_copies_only_what_is_new() -> None:
+    rig, path = Rig(Script(DOWN, DOWN)), content(4)
+    rig.turn("a", path)
+    rig.run(10)
+    rig.back("a")
+    rig.turn("a", behind(path, 4, 7))
+    rig.run(20)
+    assert [record.bytes for record in rig.transfers] == [4, 3]
+
+
+def test_asking_again_while_a_copy_is_under_way_copies_nothing_twice() -> None:
+    policy = Script(DOWN)
+    policy.tick = lambda chains, server: [(chain, DOWN) for chain in chains]  # type: ignore[attr-defined]
+    rig = Rig(policy)
+    rig.turn("a", content(8))
+    for time in range(12):
+        rig.run(time)
+        rig.model.tick()
+    assert [record.bytes for record in rig.transfers] == [8]
+    rig.audit()
+
+
+def test_a_session_back_before_its_copy_ends_finds_hbm_as_it_was() -> None:
+    rig, path = Rig(Script(DOWN)), content(8)
+    rig.turn("a", path)
+    rig.run(3)
+    rig.back("a", here=False)
+    assert rig.has(path) == 8
+    rig.run(10)
+    assert rig.pool.used == 0
+    assert rig.has(path, "dram") == 8
+    rig.audit()
+
+
+def test_a_tier_smaller_than_a_chain_gets_its_beginning_and_hbm_loses_nothing() -> None:
+    rig, path, other = Rig(Script(DOWN), blocks=16, tiers=(("dram", 3),)), content(8), content(8)
+    rig.turn("b", other)
+    rig.turn("a", path)
+    rig.run(20)
+    assert rig.has(other, "dram") == 3
+    assert (rig.has(other), rig.has(path)) == (8, 8)
+    rig.turn("c", content(4))
+    assert (rig.has(other), rig.has(path)) == (8, 4)  # by LRU, suffix first; the copy was a use
+
+
+# ---- copies up ----------------------------------------------------------------------------------
+
+
+def demoted(rig: Rig, name: str, blocks: int) -> ChainView:
+    """A session in its gap whose KV is in DRAM and no more in HBM, as a policy sees it."""
+    path = content(blocks)
+    rig.turn(name, path)
+    rig.run(rig.kernel.now / S + blocks)
+    rig.crowd()
+    assert (rig.has(path), rig.has(path, "dram")) == (0, blocks)
+    return rig.model.view(rig.model.chains[name, "main"])
+
+
+def test_a_prefetch_reserves_its_place_and_is_asked_about_when_there() -> None:
+    policy = Script(DOWN, PIN)
+    policy.tick = lambda chains, server: [(chain, PIN) for chain in chains]  # type: ignore[attr-defined]
+    rig = Rig(policy)
+    view = demoted(rig, "a", 6)
+    rig.model.tick()
+    rig.run(11)
+    rig.crowd()
+    assert rig.pool.used == 6
+    assert view.kept_tokens["hbm"] == 0
+    rig.run(12)
+    assert rig.pool.used == 6
+    assert view.kept_tokens["hbm"] == 6 * BLOCK
+    assert len(policy.asked) == 2
+    rig.audit()
+
+
+def test_a_prefetch_whose_session_went_elsewhere_lets_go_when_it_is_there() -> None:
+    policy = Script(DOWN)
+    policy.tick = lambda chains, server: [(chain, PIN) for chain in chains]  # type: ignore[attr-defined]
+    rig = Rig(policy)
+    demoted(rig, "a", 6)
+    rig.model.tick()
+    rig.run(8)
+    rig.back("a", here=False)
+    rig.audit()
+    assert rig.pool.used == 6
+    rig.run(12)
+    assert rig.pool.used == 0
+    rig.audit()
+
+
+def test_a_prefetch_given_up_and_wanted_again_is_the_same_one() -> None:
+    verdicts = [PIN, CACHE, PIN]
+    policy = Script(DOWN, PIN)
+    policy.tick = lambda chains, server: [(chains[0], verdicts.pop(0))]  # type: ignore[attr-defined]
+    rig = Rig(policy)
+    demoted(rig, "a", 6)
+    for time in (6, 7, 8):
+        rig.run(time)
+        rig.model.tick()
+    rig.run(20)
+    assert [record.verb for record in rig.transfers] == ["demote", "promote"]
+    assert rig.pool.used == 6
+    rig.audit()
+
+
+def test_a_turn_joins_the_prefetch_that_is_on_its_way() -> None:
+    policy = Script(DOWN)
+    policy.tick = lambda chains, server: [(chain, PIN) for chain in chains]  # type: ignore[attr-defined]
+    rig, waited = Rig(policy), []
+    demoted(rig, "a", 6)
+    rig.model.tick()
+    rig.run(8)
+    rig.back("a")
+    assert rig.model.comes_up(("a", "main"))
+    rig.model.join(("a", "main"), waited.append)
+    rig.run(20)
+    assert waited == [4 * S]
+    assert not rig.model.comes_up(("a", "main"))
+    assert rig.pool.used == 6  # pinned until the turn is admitted
+
+
+# ---- spill --------------------------------------------------------------------------------------
+
+
+def test_what_hbm_evicts_is_found_below_when_the_transfer_has_ended() -> None:
+    rig, path = Rig(Script(spill={"hbm": "dram"}), blocks=10), content(8)
+    rig.turn("a", path)
+    rig.turn("b", content(6))  # takes 2 blanks and 4 of a, at once
+    assert rig.has(path) == 4
+    rig.run(3.9)
+    assert rig.model.tiers[0].pool.lookup(path, 8, 4).blocks == 4  # nothing there yet
+    assert rig.model.tiers[0].pool.used == 4
+    rig.run(4)
+    assert rig.model.tiers[0].pool.lookup(path, 8, 4).blocks == 8
+    (record,) = rig.transfers
+    assert (record.verb, record.program_id, record.bytes) == ("spill", "", 4)
+    rig.audit()
+
+
+def test_evictions_of_one_moment_are_one_transfer_and_known_content_none() -> None:
+    rig, path = Rig(Script(DOWN, spill={"hbm": "dram"}), blocks=10), content(5)
+    rig.turn("a", path)
+    rig.run(9)
+    other = content(5)
+    rig.turn("b", other)
+    for _ in range(2):
+        rig.turn("c", content(2))
+    rig.turn("d", content(5))
+    rig.run(30)
+    assert [(r.verb, r.bytes) for r in rig.transfers] == [("demote", 5), ("spill", 4)]
+
+
+def test_only_what_was_hit_often_enough_is_spilled() -> None:
+    rig = Rig(Script(spill={"hbm": "dram"}, min_hits=2), blocks=10)
+    often, once = content(3), content(3)
+    rig.turn("a", often)
+    rig.turn("b", once)
+    for path in (often, often, once):
+        rig.model.admitted(("x", "main"), path, 0, 12, 12)
+    rig.model.admitted(("x", "main"), often, 0, 12, 2 * BLOCK)
+    rig.crowd()
+    rig.run(10)
+    assert [(r.verb, r.bytes) for r in rig.transfers] == [("spill", 3)]
+    assert (rig.has(often, "dram"), rig.has(once, "dram")) == (3, 0)
+
+
+def test_spilling_goes_on_from_tier_to_tier_over_their_own_link() -> None:
+    spill = {"hbm": "dram", "dram": "ssd"}
+    rig = Rig(Script(spill=spill), blocks=6, tiers=(("dram", 6), ("ssd", 50)))
+    first, second = content(6), content(6)
+    rig.turn("a", first)
+    rig.turn("b", second)  # a goes to DRAM
+    rig.run(10)
+    rig.turn("c", content(6))  # b goes to DRAM, and a from there to the SSD
+    rig.run(30)
+    assert (rig.has(first, "dram"), rig.has(second, "dram"), rig.has(first, "ssd")) == (0, 6, 6)
+    assert [(r.link, r.bytes) for r in rig.transfers] == [
+        ("hbm-dram", 6),
+        ("hbm-dram", 6),
+        ("dram-ssd", 6),
+    ]
+    rig.audit()
+
+
+# ---- shared tiers -------------------------------------------------------------------------------
+
+
+def test_a_shared_tier_gives_to_all_what_one_put_there() -> None:
+    rig, path = Rig(Script(DOWN), instances=2, scope="fleet"), content(5)
+    rig.turn("a", path)
+    rig.run(5)
+    other = rig.models[1]
+    assert other.tiers[0].pool is rig.model.tiers[0].pool
+    assert other.tiers[0].pool.lookup(path, 5).blocks == 5
+
+
+def test_a_shared_tier_is_ranked_with_the_sessions_of_all() -> None:
+    seen: list[set[tuple[int, str]]] = []
+
+    def rank(tier: str, chains: list[ChainView], server: ServerView) -> list[ChainView]:
+        if tier == "dram":
+            seen.append({(chain.instance, chain.program_id) for chain in chains})
+        return sorted(chains, key=lambda chain: chain.program_id)
+
+    policy = Script(DOWN, DOWN, DOWN, rank=rank)
+    rig = Rig(policy, instances=2, scope="fleet", tiers=(("dram", 8),))
+    first, second = content(4), content(4)
+    rig.turn("b", first)
+    rig.turn("a", second, rig.models[1])
+    rig.run(20)
+    rig.turn("c", content(2))
+    rig.run(30)
+    assert seen == [{(0, "b"), (1, "a"), (0, "c")}]
+    assert (rig.has(first, "dram"), rig.has(second, "dram")) == (4, 2)
+
+
+# ---- what listeners hear, and bad answers -------------------------------------------------------
+
+
+def test_states_add_up_and_are_told_at_every_change() -> None:
+    rig = Rig(Script(PIN, DOWN), blocks=20, tiers=(("dram", 100),))
+    rig.turn("a", content(6))
+    rig.turn("b", content(4))
+    latest = {change.tier: change for change in rig.changes}
+    hbm, dram = latest["hbm"], latest["dram"]
+    assert (hbm.active_blocks, hbm.pinned_blocks, hbm.in_flight_blocks) == (0, 6, 4)
+    assert (hbm.cached_blocks, hbm.free_blocks) == (0, 10)
+    assert (dram.in_flight_blocks, dram.free_blocks) == (4, 96)
+    rig.run(4)
+    latest = {change.tier: change for change in rig.changes}
+    assert (latest["hbm"].cached_blocks, latest["dram"].cached_blocks) == (4, 4)
+    assert latest["hbm"].time_ps == 4 * S
+
+
+class Failing(Script):
+    def place(self, chain: ChainView, server: ServerView) -> Placement:
+        raise KeyError("gap")
+
+
+def start(policy: object) -> Residency:
+    rig = Rig(policy)
+    rig.turn("p7", content(2))
+    rig.model.tick()
+    return rig.model
+
+
+def ticking(answer: object) -> Script:
+    return Script(tick=lambda chains, server: answer)
+
+
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        (Failing(), r"residency Failing: place\(\) of program 'p7' raised KeyError: 'gap'"),
+        (Script("dram"), r"residency Script: place\(\) of program 'p7' returned 'dram'; it must be"),  # type: ignore[arg-type]
+        (Script(Placement("tape")), r"must be a Placement on one of hbm, cache, drop, dram"),
+        (Script(Placement("hbm", float("nan"))), r"until_s nan; it must be a time in seconds"),
+        (Script(Placement("hbm", "soon")), r"until_s 'soon'; it must be a time"),  # type: ignore[arg-type]
+        (Script(Placement("hbm", float("inf"))), r"until_s inf"),
+        (ticking(None), r"residency Script: tick\(\) raised TypeError"),
+        (ticking([("p7", PIN)]), r"tick\(\) named 'p7', which is no chain"),
+        (
+            Script(spill={"hbm": "tape"}),
+            r"spill from 'hbm' to 'tape': it must lead to a slower one of hbm, dram",
+        ),
+        (Script(spill={"dram": "hbm"}), r"spill from 'dram' to 'hbm'"),
+        (Script(spill="dram"), r"spill is 'dram'; it must map tiers to slower ones"),
+        (Script(min_hits=-1), r"min_hits is -1; it must be a whole number"),
+        (Script(tick_s=-1.0), r"tick_s is -1.0; it must be a time in seconds"),
+    ],
+)
+def test_bad_answers_are_told_in_one_line(policy: object, says: str) -> None:
+    with pytest.raises(InputError, match=says) as caught:
+        start(policy)
+    assert "\n" not in str(caught.value)
