@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agentservesim.kv.config import LinkConfig, MemoryConfig, TierConfig
 from agentservesim.model import InputError
 from agentservesim.results import Result, comparable
 from agentservesim.results.run_folder import to_json
@@ -156,7 +157,7 @@ def test_an_empty_file_is_a_scenario(tmp_path: Path) -> None:
 
 
 def test_every_setting_is_documented() -> None:
-    for model in (Scenario, WorkloadConfig, InstanceConfig):
+    for model in (Scenario, WorkloadConfig, InstanceConfig, MemoryConfig, TierConfig, LinkConfig):
         for name, field in model.model_fields.items():
             assert field.description, f"{model.__name__}.{name} has no description"
 

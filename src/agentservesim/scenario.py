@@ -23,6 +23,7 @@ from agentservesim.kv.config import MemoryConfig, TierConfig
 from agentservesim.kv.tiers import KvShape, build_tiers
 from agentservesim.model import InputError, Workload
 from agentservesim.policies import Residency, load_policy, policy_spec
+from agentservesim.policies.protocols import OraclePolicy
 from agentservesim.settings import Settings, parse_override, read_settings, validate
 from agentservesim.workload import load_workload
 from agentservesim.workload.config import WorkloadConfig
@@ -124,6 +125,7 @@ class Plan:
         scenario = self.scenario
         if residency is not None:
             scenario = scenario.model_copy(update={"residency": policy_spec("residency", residency)})
+        policy = residency or load_policy("residency", scenario.residency)
         recorder = Recorder(scenario.record_steps, [tier.name for tier in scenario.memory.tiers])
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         fleet = Fleet(
@@ -135,7 +137,7 @@ class Plan:
             leap=scenario.leap,
             max_concurrency=scenario.workload.max_concurrency,
             memory=scenario.memory,
-            residency=residency or load_policy("residency", scenario.residency),
+            residency=policy,
             listener=recorder,
         )
         recorder.watch(fleet.residencies, self._pools())
@@ -147,7 +149,7 @@ class Plan:
                 "wall_s": time.perf_counter() - wall_s,
                 "cpu_s": time.process_time() - cpu_s,
                 "counts": {"steps": counts.steps, "leaps": counts.leaps},
-                "provenance": self.provenance(),
+                "provenance": {**self.provenance(), "oracle": isinstance(policy, OraclePolicy)},
             }
             recorder.clock_ps = fleet.now_ps
             return make_result(facts, recorder, self.workload.programs, self._new_tokens(), fault)

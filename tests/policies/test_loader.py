@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from agentservesim.model import InputError
-from agentservesim.policies import InstanceView, Router, TurnView, list_policies, load_policy
+from agentservesim.policies import InstanceView, Router, TurnView, list_policies, load_policy, policy_spec
 from agentservesim.policies.routers import LeastLoaded, RoundRobin, SessionAffinity
 
 
@@ -111,3 +111,12 @@ def test_a_class_of_any_module_with_parameters() -> None:
 def test_what_cannot_be_loaded_is_refused_in_one_line(spec: str, parts: list[str]) -> None:
     message = refused(spec)
     assert all(part in message for part in parts), message
+
+
+def test_the_spec_of_an_object_loads_its_like() -> None:
+    spec = policy_spec("router", Capped(cap=3, share=0.5))
+    assert spec == f"{__name__}:Capped,cap=3,share=0.5,strict=False,label=none"
+    assert load_policy("router", spec.replace(__name__, "mine")) == Capped(cap=3, share=0.5)
+    assert policy_spec("router", Plain()).endswith(":Plain")
+    with pytest.raises(InputError, match="a router needs the method route"):
+        policy_spec("router", NoRouter())

@@ -77,6 +77,38 @@ def test_facts() -> None:
     assert "Keep the tables: --out DIR" in text
 
 
+KV = {
+    "hit_rate": {"hbm": 0.5, "dram": 0.3},
+    "bytes_moved": {"hbm-dram": {"down": 3_200_000_000_000, "up": 0}},
+    "link_utilisation": {"hbm-dram": {"down": 0.25, "up": 0.0}},
+    "waste_share": 0.125,
+    "forced_unpins": 1234,
+    "held_in_gap_byte_s": 1.0,
+}
+
+
+def test_memory_has_a_block_of_its_own_where_there_is_any() -> None:
+    assert "HBM" not in printed()
+    base = summary()
+    scenario = base["scenario"] | {"residency": "ttl,ttl_s=3"}
+    tokens = base["tokens"] | {"hit_rate": 0.8, "prefill_amplification": 1.53}
+    text = printed(kv=KV, tokens=tokens, scenario=scenario)
+    assert "round-robin, residency ttl,ttl_s=3" in " ".join(text.split())
+    assert "prompts from   50.0% hbm, 30.0% dram, 20.0% computed" in text
+    assert "prefilled      1.53 tokens for each new one" in text
+    assert "link hbm-dram  3.2 TB down (25.0% busy), 0 B up (0.0% busy)" in text
+    assert "12.5% of HBM's space and time held in gaps or under way; 1,234 broken by force" in text
+    assert text.isascii()
+
+
+def test_an_oracle_is_called_one() -> None:
+    base = summary()
+    whole = base | {"kv": KV, "scenario": base["scenario"] | {"residency": "belady"}}
+    assert "oracle" not in title(whole)
+    whole["provenance"] = base["provenance"] | {"oracle": True}
+    assert title(whole).endswith("residency belady (an oracle: it knows the future)")
+
+
 def test_a_pipe_gets_plain_text() -> None:
     text = printed()
     assert text.isascii()

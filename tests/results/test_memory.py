@@ -178,6 +178,17 @@ def demoted() -> Result:
     return simulate(scenario("lmcache"))
 
 
+@pytest.mark.parametrize("load", ["blocking", "layerwise"])
+@pytest.mark.parametrize("policy", ["demote", "pin-always", "infercept", "oracle-gap"])
+def test_hits_in_hbm_are_what_was_not_loaded_even_after_preemptions(policy: str, load: str) -> None:
+    whole = scenario(policy)
+    memory = whole.memory.model_copy(update={"load": load})
+    workload = WorkloadConfig(trace="demo", max_programs=12, program_rate=2)
+    turns = simulate(whole.model_copy(update={"memory": memory, "workload": workload})).turns
+    assert (turns["cached_hbm_tokens"] >= 0).all()
+    assert (turns["computed_tokens"] > 0).all()
+
+
 def test_every_prompt_token_comes_from_one_place(demoted: Result) -> None:
     tiers = ("hbm", "dram", "ssd")
     parts = demoted.turns.select(*(f"cached_{tier}_tokens" for tier in tiers), "computed_tokens")
@@ -223,6 +234,11 @@ def test_every_metric_has_its_place_in_the_summary(demoted: Result) -> None:
         for key in rest:
             value = value[key]
         assert value is not None, metric.name
+
+
+def test_oracles_are_told_from_policies(demoted: Result) -> None:
+    assert demoted.summary["provenance"]["oracle"] is False
+    assert simulate(scenario("belady")).summary["provenance"]["oracle"] is True
 
 
 class Twice:

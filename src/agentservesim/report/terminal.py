@@ -52,8 +52,9 @@ def title(summary: Summary) -> str:
     fleet = " + ".join(f"{g['count']} x {g['gpu']} ({_model(g)})" for g in scenario["instances"])
     programs = "synthetic programs" if summary["provenance"]["workload"]["synthetic"] else "programs"
     served = f"{counts['programs']:,} {programs}, {counts['turns']:,} turns"
-    policies = [scenario["router"], *(["residency " + scenario["residency"]] if "kv" in summary else [])]
-    return f"{scenario['name']}: {served} on {fleet}, {', '.join(policies)}"
+    residency = f", residency {scenario['residency']}" if "kv" in summary else ""
+    oracle = " (an oracle: it knows the future)" if summary["provenance"].get("oracle") else ""
+    return f"{scenario['name']}: {served} on {fleet}, {scenario['router']}{residency}{oracle}"
 
 
 def hint(summary: Summary) -> str:
