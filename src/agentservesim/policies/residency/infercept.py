@@ -14,11 +14,11 @@ Session = tuple[str, str]
 class InferCept:
     """Preserves, swaps or discards, whichever wastes the least memory over time (InferCept's min-waste).
 
-    Source: arXiv 2402.01869, by notes that quote the paper, and its code. `tier` takes what is swapped; without it nothing is.
-    `gap`: "elapsed" takes the gap to be as long as it has been so far, "mean" as long as the tool's
-    gaps were on average (`unseen_gap_s` before the first), or as it has been so far if that is longer.
-    `period_s` is the time between two decisions on what is preserved. `preserve` and `swap` switch two
-    of the three choices off: the rungs of the paper's ladder.
+    Source: arXiv 2402.01869, by notes that quote the paper, and its code. `tier` takes what is swapped;
+    without it nothing is. `gap`: "elapsed" takes the gap to be as long as it has been so far, "mean" as
+    long as the tool's gaps were on average (`unseen_gap_s` before the first), or as it has been so far if
+    that is longer. `period_s` is the time between two decisions on what is preserved. `preserve` and
+    `swap` switch two of the three choices off: the rungs of the paper's ladder.
     """
 
     tier: str = "dram"
