@@ -67,13 +67,14 @@ def run(
 
     Prints a table; --out writes a folder with the metrics and a row for every program and turn.
     """
+    from agentservesim.flags import source_settings
     from agentservesim.report.progress import counting, reading
     from agentservesim.results import check_target
     from agentservesim.scenario import RunError, prepare
 
     if out is not None:
         check_target(out)
-    settings = _settings(source, num_instances, tiers, overrides, flags)
+    settings = source_settings(source, flags, num_instances, tiers or (), overrides or ())
     if steps:
         settings.put(("record_steps",), True, "--steps")
     with reading(source, quiet):
@@ -107,9 +108,11 @@ def check(
 
     Reads everything that a run would read, and says what would be run and where its numbers come from.
     """
+    from agentservesim.flags import source_settings
     from agentservesim.scenario import prepare
 
-    plan = prepare(_scenario(_settings(source, num_instances, tiers, overrides, flags)))
+    settings = source_settings(source, flags, num_instances, tiers or (), overrides or ())
+    plan = prepare(_scenario(settings))
     facts = plan.provenance()
     if as_json:
         _print_json({"scenario": plan.scenario.model_dump(mode="json"), **facts})
@@ -272,9 +275,10 @@ def _keep(error: RunError, out: Path | None) -> str:
 
 
 def _load_trace(file: str, flags: dict[str, Any]) -> Workload:
+    from agentservesim.flags import source_settings
     from agentservesim.workload import load_workload
 
-    scenario = _scenario(_settings(file, None, None, None, flags))
+    scenario = _scenario(source_settings(file, flags))
     return load_workload(scenario.workload, scenario.seed)
 
 
@@ -283,35 +287,6 @@ def _scenario(settings: Settings) -> Scenario:
     from agentservesim.settings import validate
 
     return validate(Scenario, settings)
-
-
-def _settings(
-    source: str,
-    num_instances: int | None,
-    tiers: list[str] | None,
-    overrides: list[str] | None,
-    flags: dict[str, Any],
-) -> Settings:
-    """The scenario's settings: from the file, then the flags, then --set."""
-    from agentservesim.flags import add_tier, apply_flags, set_instances
-    from agentservesim.scenario import read_scenario_settings
-    from agentservesim.settings import Settings, parse_override
-
-    path = Path(source)
-    if path.suffix in (".toml", ".json"):
-        settings = read_scenario_settings(path)
-    else:
-        settings = Settings({"name": path.name.partition(".")[0] or "run"}, source=source)
-        settings.put(("workload", "trace"), source, source)
-    if num_instances is not None:
-        set_instances(settings, num_instances)
-    for tier in tiers or ():
-        add_tier(settings, tier)
-    apply_flags(settings, flags)
-    for override in overrides or ():
-        location, value = parse_override(override)
-        settings.put(location, value, f"--set {override}")
-    return settings
 
 
 def _print_rows(rows: dict[str, str], indent: str = "") -> None:

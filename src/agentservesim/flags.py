@@ -8,7 +8,7 @@ every group of instances of the scenario.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from inspect import Parameter, signature
@@ -23,8 +23,8 @@ from agentservesim.engine.config import EngineConfig
 from agentservesim.fleet.config import ToolsConfig
 from agentservesim.kv.config import HBM, MemoryConfig
 from agentservesim.model import InputError
-from agentservesim.scenario import InstanceConfig, Scenario
-from agentservesim.settings import Location, Settings
+from agentservesim.scenario import InstanceConfig, Scenario, read_scenario_settings
+from agentservesim.settings import Location, Settings, parse_override
 from agentservesim.workload.config import WorkloadConfig
 
 EACH = "*"
@@ -120,6 +120,31 @@ def with_flags(function: Callable[..., None], only: str | None = None) -> Callab
         return_annotation=None,
     )
     return command
+
+
+def source_settings(
+    source: str,
+    flags: Mapping[str, object],
+    num_instances: int | None = None,
+    tiers: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+) -> Settings:
+    """The settings of a scenario file or a trace: from the file, then the flags, then --set."""
+    path = Path(source)
+    if path.suffix in (".toml", ".json"):
+        settings = read_scenario_settings(path)
+    else:
+        settings = Settings({"name": path.name.partition(".")[0] or "run"}, source=source)
+        settings.put(("workload", "trace"), source, source)
+    if num_instances is not None:
+        set_instances(settings, num_instances)
+    for tier in tiers:
+        add_tier(settings, tier)
+    apply_flags(settings, flags)
+    for override in overrides:
+        location, value = parse_override(override)
+        settings.put(location, value, f"--set {override}")
+    return settings
 
 
 def apply_flags(settings: Settings, given: Mapping[str, object]) -> None:
