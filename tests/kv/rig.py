@@ -57,7 +57,15 @@ class Rig:
         self.models: list[Residency] = []
         for index, own in enumerate(build_tiers(memory, [shape] * instances, self.kernel)):
             model = Residency(
-                index, self.kernel, BlockPool(blocks + 1, BLOCK), own, shape, policy, _nothing, _nothing
+                index,
+                self.kernel,
+                BlockPool(blocks + 1, BLOCK),
+                own,
+                shape,
+                policy,
+                _nothing,
+                _nothing,
+                _nothing,
             )
             model.server = cast(ServerView, None)  # nobody here looks at it
             model.on_transfer = self.transfers.append

@@ -154,6 +154,13 @@ class Instance:
         if self._tick is None and not self._deciding:
             self._tick = self._kernel.at(self._kernel.now, self._schedule, None, SCHEDULE + self.index)
 
+    def freed(self) -> None:
+        """Blocks are about to be freed from outside: only a waiting request has to be told at once."""
+        if self.scheduler.waiting.queue:
+            self.wake()
+        else:
+            self.catch_up()
+
     def catch_up(self) -> None:
         """Take the steps of the leap in progress that are due, so that the state is that of now."""
         plan = self._plan
@@ -233,8 +240,7 @@ class Instance:
             ahead = self.scheduler.steps_ahead()
             if ahead > 1:
                 second = flight[1].duration_ps if self._depth == 2 else 0
-                # With tiers and pins the tick behind the leap may do more than schedule.
-                coda = second > 0 and self.scheduler.memory is None and self.scheduler.ends_after(ahead)
+                coda = second > 0 and self.scheduler.ends_after(ahead) and self.scheduler.is_plain(ahead)
                 self._plan = plan = Leap(ahead, tick, second, *self.scheduler.cost_ahead(), coda)
                 tick = plan.tick_at(ahead + 1)
                 if coda:

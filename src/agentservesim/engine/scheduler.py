@@ -474,6 +474,17 @@ class Scheduler:
         """Whether a request ends with the last of so many decode steps."""
         return self.rows.end == self.rows.clock + steps
 
+    def is_plain(self, steps: int) -> bool:
+        """Whether the step behind so many decode steps asks nothing of pins and lower tiers."""
+        if self.memory is None:
+            return True
+        pool = self.pool
+        return (
+            not self.waiting.queue
+            and pool.on_shortage is None
+            and self.rows.blocks_for(steps + 1) <= pool.free
+        )
+
     def cost_ahead(self) -> tuple[int, int]:
         """Duration of the first of the `steps_ahead`, and its growth from each to the next."""
         rows = self.rows

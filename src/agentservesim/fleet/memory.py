@@ -122,6 +122,7 @@ def equip(
             policy,
             instance.wake,
             instance.catch_up,
+            instance.freed,
             config.load == "layerwise",
         )
         residency.server = MemoryView(kernel, instance, step_time, tiers, shape)

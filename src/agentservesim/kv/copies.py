@@ -36,7 +36,8 @@ class Load:
 class Copies:
     """Starts copies and ends them.
 
-    `wake` is called before HBM is touched when one ends, `changed` after. `on_transfer(record)` is
+    When one ends, `wake` is called before something is put into HBM, `freed` before something is given
+    back, `changed` after. `on_transfer(record)` is
     told of every copy that ended.
     """
 
@@ -48,6 +49,7 @@ class Copies:
         tiers: Sequence[Tier],
         shape: KvShape,
         wake: Callable[[], None],
+        freed: Callable[[], None],
         changed: Callable[[], None],
     ) -> None:
         self.on_transfer: Callable[[TransferRecord], None] | None = None
@@ -58,6 +60,7 @@ class Copies:
         self._pool = pool
         self._tiers = tiers
         self._wake = wake
+        self._freed = freed
         self._changed = changed
         self._held: dict[Holding, tuple[BlockPool, int]] = {}
 
@@ -92,7 +95,7 @@ class Copies:
 
         def arrived(transfer: Transfer) -> None:
             self.land(goal)
-            self._wake()
+            self._freed()
             self.let_go(source, evict_first)
             self.note(session, tier.link, "demote", transfer)
             done()
@@ -160,10 +163,11 @@ class Copies:
                 return
             for _, source in load.sources:
                 self.let_go(source)
-            self._wake()
             if load.done is None:
+                self._freed()
                 self.let_go(load.holding)
             else:
+                self._wake()
                 self.loads -= 1
                 self._pool.in_flight -= load.coming
                 self._pool.store(load.holding, load.blocks)

@@ -53,7 +53,8 @@ class Residency:
     """Pins, copies and drops the KV of one instance's sessions as its policy says.
 
     `server` is what the policy sees of the instance. `wake` cuts a leap short: it is called before
-    the HBM pool is touched from outside a step; `catch_up` only brings it up to date.
+    the HBM pool is touched from outside a step; `freed` before blocks are given back to it, and
+    `catch_up` only brings it up to date.
     `on_change(record)` is told what a tier holds, when a gap begins or ends, a copy begins or ends, or a pin
     breaks and it is not what was told last.
     """
@@ -68,6 +69,7 @@ class Residency:
         policy: Any,
         wake: Callable[[], None],
         catch_up: Callable[[], None],
+        freed: Callable[[], None],
         layerwise: bool = False,
     ) -> None:
         self.index = index
@@ -83,8 +85,9 @@ class Residency:
         self._shape = shape
         self._wake = wake
         self._catch_up = catch_up
+        self._freed = freed
         self._advice = Advice(policy, [tier.name for tier in tiers])
-        self._copies = Copies(index, kernel, pool, tiers, shape, wake, self._changed)
+        self._copies = Copies(index, kernel, pool, tiers, shape, wake, freed, self._changed)
         self._by_name = {tier.name: tier for tier in tiers}
         self._pools = {HBM: pool} | {tier.name: tier.pool for tier in tiers}
         self._pinned: dict[Pin, Chain] = {}
@@ -269,7 +272,7 @@ class Residency:
     def _release(self, pin: Pin) -> None:
         if pin.loading:
             return
-        self._wake()
+        self._freed()
         del self._pinned[pin]
         held_ps = self._kernel.now - pin.since_ps
         self.held_in_gap_byte_ps += held_ps * pin.holding.blocks * self._shape.block_bytes
