@@ -123,9 +123,9 @@ class Plan:
         from agentservesim.results import Recorder, make_result  # not before it is needed: it loads polars
 
         scenario = self.scenario
+        policy = load_policy("residency", scenario.residency) if residency is None else residency
         if residency is not None:
             scenario = scenario.model_copy(update={"residency": policy_spec("residency", residency)})
-        policy = residency or load_policy("residency", scenario.residency)
         recorder = Recorder(scenario.record_steps, [tier.name for tier in scenario.memory.tiers])
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         fleet = Fleet(
