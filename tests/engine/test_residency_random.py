@@ -40,6 +40,10 @@ def test_random_policies_break_no_law(seed: int) -> None:
     check(seed)
 
 
+def test_a_turn_preempted_just_before_a_leap_may_have_expired_pins_freed() -> None:
+    check(42635, size=3)
+
+
 def test_a_hundred_thousand_events() -> None:
     """The same over a fixed run of cases, until 10^5 events were played."""
     events = seed = 0

@@ -95,6 +95,11 @@ class Memory:
         """Mean wait for admission of later turns that found less than half of their context."""
         return to_s(self._cold_wait_ps) / self._cold_waits if self._cold_waits else 0.0
 
+    @property
+    def may_reclaim(self) -> bool:
+        """Whether there are expired pins, which a waiting request may have freed."""
+        return self.residency.has_expired
+
     def reclaim(self, blocks: int, running: bool) -> bool:
         """Give up pins for a request that is short of blocks; True if that freed as many."""
         return blocks > 0 and self.residency.reclaim(blocks, running)

@@ -442,7 +442,7 @@ class Scheduler:
             # What is below, and how busy the links are, may change on the way; and what a policy gives
             # up is evicted from any place in a chain, so that the rest is no hit and no loss any more.
             least = hit if self._reserve_full else hit._replace(free=0)
-            admissible = self._may_fit(request, least, budget, cap)
+            admissible = self._may_fit(request, least, budget, cap) or self.memory.may_reclaim
         else:
             admissible = self._admissible(request, hit, 0, budget, cap) > 0
         if admissible:

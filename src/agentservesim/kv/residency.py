@@ -387,6 +387,12 @@ class Residency:
 
     # ---- shortage -----------------------------------------------------------------------------
 
+    @property
+    def has_expired(self) -> bool:
+        """Whether a pin is kept beyond its time."""
+        now = self._kernel.now
+        return any(pin.until_ps <= now for pin in self._pinned)
+
     def reclaim(self, blocks: int, running: bool) -> bool:
         """Free `blocks` blocks by giving up pins, if they are enough for that; True if it was done.
 
