@@ -1,235 +1,279 @@
-"""Random workloads for the scheduler oracle, in families that each press on one rule.
+"""Random workloads for vLLM's scheduler, in families that each press on one feature.
 
-A case is a set of limits (the oracle's flags) and a list of requests (its workload lines). It depends
-on nothing but its family and its number.
+A case is drawn from its family, its mode and a seed, and is plain data: the oracle's limit flags, its step-time
+formula and its request lines. `python -m tests.oracle.generate FAMILY/MODE/SEED` prints the request lines
+and, on stderr, the flags to run them with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import sys
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-Limits = dict[str, Any]
 Spec = dict[str, Any]
-Case = tuple[Limits, list[Spec]]
+Range = tuple[int, int]
 
-STEP_TIME = "0.01,0.0001,0.0005,0.000001"
-"""Seconds of a step: base, and per prefill token, decode row and context token."""
-
-
-class Draft:
-    """A workload being written: requests get ids, lengths stay below max_model_len."""
-
-    def __init__(self, random: Random, max_model_len: int, block_size: int) -> None:
-        self.random = random
-        self.specs: list[Spec] = []
-        self.limit = max_model_len
-        self.block = block_size
-        self.lengths: dict[str, int] = {}
-
-    def add(self, name: str, length: int, output: int, **rest: Any) -> bool:
-        """Add a request whose prompt has `length` tokens; False if it would be too long."""
-        if length < 1 or length + output >= self.limit:
-            return False
-        self.specs.append({"request_id": name, "max_tokens": output, **rest})
-        self.lengths[name] = length + output
-        return True
-
-    def program(self, name: str, turns: int, grow: int, output: int, start: float, **rest: Any) -> None:
-        """Turns of one stream, each holding all that came before, with a tool gap between them."""
-        r, before, length = self.random, "", 0
-        for turn in range(turns):
-            length += r.randint(1, grow)
-            out = r.randint(1, output)
-            when = (
-                {"after": before, "delay": round(r.expovariate(8), 3)} if before else {"arrival_time": start}
-            )
-            label = f"{name}.{turn}"
-            if not self.add(
-                label,
-                length,
-                out,
-                program_id=rest.get("stream", name),
-                prompt_len=length,
-                **when,
-                **{k: v for k, v in rest.items() if k != "stream"},
-            ):
-                return
-            before, length = label, length + out
-
-    def fork(self, parent: str, children: int, append: int, output: int) -> None:
-        """Requests that each go on from the same reply in their own way."""
-        r = self.random
-        for child in range(children):
-            more = r.randint(1, append)
-            self.add(
-                f"{parent}/{child}",
-                self.lengths[parent] + more,
-                r.randint(1, output),
-                follows=parent,
-                append=more,
-                after=parent,
-                delay=round(r.choice([0.0, r.random() / 5]), 3),
-            )
+STEP_TIMES = ("0.01,0.0001,0.0005,0.000001", "0.01,0,0,0", "0.005,0.0002,0.001,0.00001", "0.02,0.0001,0,0")
 
 
-def _limits(block: int, model_len: int, blocks: float, **rest: Any) -> Limits:
-    """`blocks` is the size of the pool in sequences of the greatest length."""
-    pool = 2 + max(model_len // block, int(blocks * model_len / block))
-    return {"block_size": block, "max_model_len": model_len, "num_blocks": pool, **rest}
+@dataclass(frozen=True)
+class Case:
+    """One workload with its limits. `name` is "family/mode/seed"."""
+
+    name: str
+    flags: list[str]
+    step_time: str
+    requests: list[Spec]
 
 
-def _starts(r: Random, count: int, mean_s: float) -> list[float]:
-    time, starts = 0.0, []
-    for _ in range(count):
-        starts.append(round(time, 4))
-        time += r.expovariate(1 / mean_s)
-    return starts
+@dataclass(frozen=True)
+class Shape:
+    """What the workloads of a family look like.
+
+    Lengths are in tokens, both ends included. `pool` is the size of the KV pool in percent of the longest
+    sequence; `clones`, `forks` and `shared` are probabilities; `flags` are choices of further flags. With an
+    `alphabet` requests are written out token by token, from so few that prefixes meet by chance.
+    """
+
+    programs: Range = (2, 6)
+    turns: Range = (1, 3)
+    prompt: Range = (4, 90)
+    append: Range = (1, 40)
+    reply: Range = (1, 25)
+    spacing_s: float = 0.03
+    gap_s: float = 0.05
+    shared: float = 0.0
+    clones: float = 0.0
+    forks: float = 0.0
+    priorities: int = 1
+    pool: Range = (200, 500)
+    block_size: tuple[int, ...] = (4, 8, 16)
+    budget: tuple[int, ...] = (32, 64, 128)
+    seqs: tuple[int, ...] = (4, 8, 16)
+    flags: tuple[tuple[str, ...], ...] = ((),)
+    alphabet: int = 0
 
 
-def _turns(r: Random) -> Case:
-    limits = _limits(r.choice([4, 16]), 512, 6, max_num_batched_tokens=128, max_num_seqs=8)
-    draft = Draft(r, 512, limits["block_size"])
-    for i, start in enumerate(_starts(r, 5, 0.1)):
-        draft.program(f"p{i}", 5, 80, 20, start)
-    return limits, draft.specs
+RESERVE_OFF = ("--no-reserve-full-isl",)
+BY_PRIORITY = ("--policy", "priority")
 
-
-def _shared(r: Random) -> Case:
-    block = r.choice([4, 8, 16])
-    limits = _limits(block, 256, 2.5, max_num_batched_tokens=64, max_num_seqs=8)
-    draft = Draft(r, 256, block)
-    shared = {"id": "system", "len": r.choice([block, 3 * block, 2 * block + 3])}
-    for i, start in enumerate(_starts(r, 8, 0.05)):
-        draft.program(f"p{i}", 3, 60, 15, start, shared=shared)
-    return limits, draft.specs
-
-
-def _forks(r: Random) -> Case:
-    block = r.choice([2, 4, 16])
-    limits = _limits(block, 256, r.choice([1.5, 3]), max_num_batched_tokens=64, max_num_seqs=6)
-    draft = Draft(r, 256, block)
-    for i, start in enumerate(_starts(r, 4, 0.1)):
-        draft.program(f"p{i}", 1, 60, 20, start)
-        draft.fork(f"p{i}.0", r.randint(2, 4), 40, 20)
-        for child in range(2):
-            if f"p{i}.0/{child}" in draft.lengths:
-                draft.fork(f"p{i}.0/{child}", 2, 20, 10)
-    return limits, draft.specs
-
-
-def _clones(r: Random) -> Case:
-    block = r.choice([1, 4, 8])
-    limits = _limits(block, 128, r.choice([1.2, 2.5]), max_num_batched_tokens=32, max_num_seqs=6)
-    draft = Draft(r, 128, block)
-    for i, start in enumerate(_starts(r, 8, 0.03)):
-        draft.program(f"p{i}", 2, 50, 30, start, stream=f"s{i % 3}")
-    length = 4 * block
-    for i in range(3):
-        draft.add(
-            f"exact{i}", length, 5, program_id="exact", prompt_len=length, arrival_time=round(0.02 * i, 3)
-        )
-    return limits, draft.specs
-
-
-def _chunks(r: Random) -> Case:
-    limits = _limits(16, 512, 3, max_num_batched_tokens=r.choice([16, 48]), max_num_seqs=8)
-    if r.random() < 0.6:
-        limits["long_prefill_token_threshold"] = r.choice([8, 20, 40])
-    draft = Draft(r, 512, 16)
-    for i, start in enumerate(_starts(r, 6, 0.1)):
-        draft.program(f"p{i}", 2, 240, 12, start)
-    return limits, draft.specs
-
-
-def _preemption(r: Random) -> Case:
-    block = r.choice([2, 4, 8])
-    limits = _limits(block, 128, r.choice([1, 1.3]), max_num_batched_tokens=64, max_num_seqs=8)
-    draft = Draft(r, 128, block)
-    for i, start in enumerate(_starts(r, 8, 0.02)):
-        draft.program(f"p{i}", 2, 20, 70, start)
-    return limits, draft.specs
-
-
-def _priority(r: Random) -> Case:
-    limits, specs = _preemption(r)
-    limits["policy"] = "priority"
-    for spec in specs:
-        spec["priority"] = r.randrange(3)
-    return limits, specs
-
-
-def _eviction(r: Random) -> Case:
-    block = r.choice([4, 16])
-    limits = _limits(block, 256, 1.2, max_num_batched_tokens=128, max_num_seqs=4)
-    draft = Draft(r, 256, block)
-    for i, start in enumerate(_starts(r, 8, 0.2)):
-        draft.program(f"p{i}", 3, 70, 10, start)
-    return limits, draft.specs
-
-
-def _watermark(r: Random) -> Case:
-    limits, specs = r.choice([_eviction, _preemption, _shared])(r)
-    limits["watermark"] = r.choice([0.05, 0.1, 0.25])
-    return limits, specs
-
-
-def _no_reserve(r: Random) -> Case:
-    limits, specs = r.choice([_preemption, _chunks])(r)
-    limits["no_reserve_full_isl"] = True
-    limits["num_blocks"] = 2 + limits["max_model_len"] // limits["block_size"]
-    return limits, specs
-
-
-def _no_caching(r: Random) -> Case:
-    limits, specs = r.choice([_eviction, _preemption])(r)
-    limits["no_prefix_caching"] = True
-    return limits, specs
-
-
-def _no_chunks(r: Random) -> Case:
-    limits, specs = r.choice([_shared, _eviction])(r)
-    limits.update(no_chunked_prefill=True, max_num_batched_tokens=limits["max_model_len"])
-    return limits, specs
-
-
-def _by_step(r: Random) -> Case:
-    block = r.choice([4, 8])
-    limits = _limits(block, 128, 1.5, max_num_batched_tokens=32, max_num_seqs=4)
-    draft, before = Draft(r, 128, block), ""
-    for i in range(10):
-        when: Spec = {"arrival_step": r.randint(0, 25)}
-        if before and r.random() < 0.5:
-            when = {"after": before, "delay_steps": r.randint(0, 4)}
-        tokens = [r.randint(4, 6) for _ in range(r.randint(1, 50))]
-        replies = [r.randint(4, 6) for _ in range(r.randint(1, 20))]
-        before = f"r{i}"
-        draft.add(
-            before, len(tokens), len(replies), prompt_token_ids=tokens, output_token_ids=replies, **when
-        )
-    return limits, draft.specs
-
-
-FAMILIES: dict[str, Callable[[Random], Case]] = {
-    "turns": _turns,
-    "shared": _shared,
-    "forks": _forks,
-    "clones": _clones,
-    "chunks": _chunks,
-    "preemption": _preemption,
-    "priority": _priority,
-    "eviction": _eviction,
-    "watermark": _watermark,
-    "no-reserve": _no_reserve,
-    "no-caching": _no_caching,
-    "no-chunks": _no_chunks,
-    "by-step": _by_step,
+FAMILIES: dict[str, Shape] = {
+    "turns": Shape(turns=(2, 5), prompt=(4, 60)),
+    "shared": Shape(programs=(3, 8), turns=(1, 2), shared=1.0),
+    "forks": Shape(programs=(1, 3), turns=(2, 3), forks=0.6, spacing_s=0.2),
+    "clones": Shape(programs=(3, 7), turns=(1, 2), clones=0.7, spacing_s=0.01, pool=(120, 300)),
+    "chunks": Shape(prompt=(60, 240), reply=(1, 12), budget=(16, 24, 40), turns=(1, 2)),
+    "preempt-fcfs": Shape(
+        programs=(4, 9), turns=(1, 2), prompt=(4, 40), reply=(15, 60), spacing_s=0.01, pool=(105, 170)
+    ),
+    "preempt-priority": Shape(
+        programs=(4, 9),
+        turns=(1, 2),
+        prompt=(4, 40),
+        reply=(15, 60),
+        spacing_s=0.02,
+        pool=(105, 170),
+        priorities=3,
+        flags=(BY_PRIORITY,),
+    ),
+    "evict": Shape(programs=(6, 12), turns=(1, 4), reply=(1, 10), pool=(105, 180), gap_s=0.2),
+    "watermark": Shape(
+        programs=(4, 8),
+        turns=(1, 2),
+        reply=(5, 40),
+        spacing_s=0.01,
+        pool=(130, 220),
+        flags=(("--watermark", "0.05"), ("--watermark", "0.1"), ("--watermark", "0.3")),
+    ),
+    "threshold": Shape(
+        prompt=(20, 160),
+        spacing_s=0.05,
+        flags=tuple(("--long-prefill-token-threshold", str(n)) for n in (5, 8, 20, 50)),
+    ),
+    "no-reserve": Shape(
+        programs=(4, 9), prompt=(40, 160), budget=(16, 32, 64), pool=(105, 200), flags=(RESERVE_OFF,)
+    ),
+    "no-caching": Shape(turns=(1, 3), shared=0.5, pool=(120, 300), flags=(("--no-prefix-caching",),)),
+    "no-chunks": Shape(programs=(4, 8), pool=(120, 300), flags=(("--no-chunked-prefill",),)),
+    "tokens": Shape(
+        programs=(6, 12),
+        prompt=(1, 50),
+        reply=(1, 20),
+        pool=(110, 200),
+        block_size=(1, 2, 4, 8),
+        budget=(16, 32),
+        seqs=(2, 4),
+        alphabet=2,
+    ),
+    "mixed": Shape(
+        programs=(2, 10),
+        turns=(1, 4),
+        reply=(1, 50),
+        shared=0.3,
+        clones=0.2,
+        forks=0.2,
+        priorities=3,
+        pool=(101, 300),
+        block_size=(1, 3, 4, 8, 16, 32),
+        budget=(16, 17, 33, 64, 256),
+        seqs=(1, 2, 4, 8, 16),
+        flags=(
+            (),
+            BY_PRIORITY,
+            RESERVE_OFF,
+            (*BY_PRIORITY, *RESERVE_OFF),
+            ("--watermark", "0.1"),
+            ("--long-prefill-token-threshold", "12"),
+            ("--long-prefill-token-threshold", "6", *RESERVE_OFF),
+        ),
+    ),
 }
+MODES = ("sync", "async")
 
 
-def case(family: str, number: int) -> Case:
-    """Limits and requests of one case; odd numbers schedule asynchronously."""
-    limits, specs = FAMILIES[family](Random(f"{family}/{number // 2}"))
-    limits["async_scheduling"] = number % 2 == 1
-    return limits, specs
+def draw(family: str, mode: str, seed: int) -> Case:
+    """The case of a family (see FAMILIES), a mode ("sync" or "async") and a seed."""
+    shape = FAMILIES[family]
+    random = Random(f"{family}/{seed}")
+    extra = list(random.choice(shape.flags))
+    draft = Draft(random, shape, unequal="priority" in extra and "--no-reserve-full-isl" in extra)
+    draft.write()
+    longest = max(draft.total.values())
+    # Some sequences are cut off at the longest length that the model takes.
+    longest = max(longest - random.choice([0, 0, 0, 5]), max(draft.prompts.values()) + 1, 16)
+    block_size = random.choice(shape.block_size)
+    blocks = -(-longest // block_size) * random.randint(*shape.pool) // 100 + 1
+    budget = random.choice(shape.budget)
+    if "--no-chunked-prefill" in extra:
+        budget = longest + random.choice([0, 20, 100])
+    limits = {
+        "--block-size": block_size,
+        "--num-blocks": max(blocks, -(-longest // block_size) + 1),
+        "--max-model-len": longest,
+        "--max-num-batched-tokens": budget,
+        "--max-num-seqs": min(random.choice(shape.seqs), budget),
+    }
+    flags = [str(word) for pair in limits.items() for word in pair] + extra
+    if mode == "async":
+        flags.append("--async-scheduling")
+    return Case(f"{family}/{mode}/{seed}", flags, random.choice(STEP_TIMES), draft.requests)
+
+
+@dataclass
+class Draft:
+    """The request lines of a case in the making. With `unequal` no two requests rank alike: equals that
+    arrive together may preempt one another for ever where nobody reserves its whole sequence."""
+
+    random: Random
+    shape: Shape
+    unequal: bool
+    requests: list[Spec] = field(default_factory=list)
+    prompts: dict[str, int] = field(default_factory=dict)
+    total: dict[str, int] = field(default_factory=dict)
+    arrivals_on_grid: bool = True
+
+    def write(self) -> None:
+        """Draw all programs."""
+        random, shape = self.random, self.shape
+        if shape.alphabet:
+            self._write_tokens()
+            return
+        by_step = random.random() < 0.15
+        # The oracle's clock is a float: of two times that differ by a rounding error alone it is anybody's
+        # guess which comes first. So either arrivals may fall on the end of a step, or followers may.
+        self.arrivals_on_grid = random.random() < 0.5
+        time = 0.0
+        for number in range(random.randint(*shape.programs)):
+            time = round(time + random.choice([0, 0.5, 1, 1, 2]) * shape.spacing_s, 3)
+            off_grid = 0 if self.arrivals_on_grid else self._speck()
+            when: Spec = (
+                {"arrival_step": number * 2} if by_step else {"arrival_time": round(time + off_grid, 9)}
+            )
+            roots = [r for r in self.requests if "after" not in r]
+            if roots and random.random() < shape.clones:
+                self._clone(random.choice(roots), number, when)
+            else:
+                self._program(number, when, by_step)
+
+    def _write_tokens(self) -> None:
+        """Requests token by token, at steps or behind one another."""
+        random, shape = self.random, self.shape
+        for number in range(random.randint(*shape.programs)):
+            prompt = [4 + random.randrange(shape.alphabet) for _ in range(random.randint(*shape.prompt))]
+            reply = [4 + random.randrange(shape.alphabet) for _ in range(random.randint(*shape.reply))]
+            when: Spec = {"arrival_step": random.randint(0, 25)}
+            if number and random.random() < 0.5:
+                when = {"after": f"r{number - 1}", "delay_steps": random.randint(0, 4)}
+            tokens = {"prompt_token_ids": prompt, "output_token_ids": reply}
+            self._add({"request_id": f"r{number}", "max_tokens": len(reply), **tokens, **when}, len(prompt))
+
+    def _program(self, number: int, when: Spec, by_step: bool) -> None:
+        random, shape = self.random, self.shape
+        first: Spec = {
+            "request_id": f"{number}.0",
+            "program_id": f"P{number}",
+            "prompt_len": random.randint(*shape.prompt),
+            "max_tokens": random.randint(*shape.reply),
+            **when,
+        }
+        if random.random() < shape.shared:
+            first["shared"] = {"id": "system", "len": random.choice([7, 16, 33, 64])}
+        self._add(first, first["prompt_len"])
+        before = first
+        forked = False
+        for turn in range(1, random.randint(*shape.turns)):
+            gap = {"delay_steps": random.randint(0, 4)} if by_step else {"delay": self._gap()}
+            appended = random.randint(*shape.append)
+            after: Spec = {"request_id": f"{number}.{turn}", "max_tokens": random.randint(*shape.reply)}
+            forked = forked or random.random() < shape.forks
+            if forked:
+                parent = random.choice([r for r in self.requests if r["request_id"].startswith(f"{number}.")])
+                after |= {"follows": parent["request_id"], "append": appended}
+            else:
+                parent = before
+                after |= {"program_id": f"P{number}", "prompt_len": self._end(before) + appended}
+                if "shared" in first:
+                    after["shared"] = first["shared"]
+            self._add({**after, "after": parent["request_id"], **gap}, self._end(parent) + appended)
+            before = self.requests[-1]
+
+    def _clone(self, of: Spec, number: int, when: Spec) -> None:
+        clone = {k: v for k, v in of.items() if k not in ("arrival_time", "arrival_step", "priority")}
+        clone |= {"request_id": f"{number}.0", "max_tokens": self.random.randint(*self.shape.reply), **when}
+        self._add(clone, of["prompt_len"])
+
+    def _add(self, request: Spec, prompt: int) -> None:
+        if self.unequal:
+            request["priority"] = self.random.getrandbits(30)
+        elif self.shape.priorities > 1:
+            request["priority"] = self.random.randrange(self.shape.priorities)
+        self.requests.append(request)
+        self.prompts[request["request_id"]] = prompt
+        self.total[request["request_id"]] = prompt + request["max_tokens"]
+
+    def _end(self, request: Spec) -> int:
+        return self.total[request["request_id"]]
+
+    def _gap(self) -> float:
+        gap = round(self.random.choice([0, 0.2, 1, 1, 3]) * self.shape.gap_s, 3)
+        return gap if gap == 0 and not self.arrivals_on_grid else round(gap + self._speck(), 9)
+
+    def _speck(self) -> float:
+        """A few nanoseconds, other ones for each request."""
+        return (len(self.requests) + 1) * 1e-9
+
+
+def main() -> None:
+    """Print one case."""
+    family, mode, seed = sys.argv[1].split("/")
+    case = draw(family, mode, int(seed))
+    print(*case.flags, "--step-time", case.step_time, file=sys.stderr)
+    for request in case.requests:
+        print(json.dumps(request))
+
+
+if __name__ == "__main__":
+    main()

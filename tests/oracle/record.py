@@ -1,57 +1,123 @@
-"""Record cases from vLLM's own scheduler: python tests/oracle/record.py ORACLE_DIR [cases a family].
+"""Records what vLLM does in chosen cases, for the tests that run without it.
 
-ORACLE_DIR holds vllm_oracle.py; it is run by the Python that runs this, which needs vLLM. Writes one
-file a family to tests/oracle/recorded.
+    python -m tests.oracle.record V/bin/python FOLDER_OF_THE_ORACLE
+
+writes `recorded/FAMILY.jsonl.gz`: a line that says what made it, then a case with its steps in each line.
+A case is chosen when what its family is for happens in it, and when it is short.
 """
 
 from __future__ import annotations
 
 import gzip
-import importlib.metadata
+import hashlib
 import json
-import os
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+from tests.oracle.client import Oracle
+from tests.oracle.compare import differences, ours, tally
+from tests.oracle.generate import FAMILIES, MODES, Case, draw
 
-from generate import FAMILIES, STEP_TIME, Limits, case  # noqa: E402
+RECORDED = Path(__file__).with_name("recorded")
+PER_MODE = 4
+MOST_STEPS = 160
+
+FEATURES: dict[str, tuple[str, ...]] = {
+    "turns": ("hits",),
+    "shared": ("hits",),
+    "forks": ("hits",),
+    "clones": ("hits",),
+    "chunks": ("chunks",),
+    "preempt-fcfs": ("preemptions", "resumed"),
+    "preempt-priority": ("preemptions", "resumed"),
+    "evict": ("evictions", "hits"),
+    "watermark": ("held back",),
+    "threshold": ("chunks",),
+    "no-reserve": ("preemptions", "evictions"),
+    "no-caching": ("turns",),
+    "no-chunks": ("held back",),
+    "tokens": ("hits", "evictions"),
+    "mixed": ("preemptions", "evictions", "hits"),
+}
+"""What must happen in each case of a family."""
+
+SWITCHES: dict[str, tuple[str, ...]] = {
+    "preempt-priority": ("--policy", "priority"),
+    "watermark": ("--watermark",),
+    "threshold": ("--long-prefill-token-threshold",),
+    "no-reserve": ("--no-reserve-full-isl",),
+    "no-caching": ("--no-prefix-caching",),
+    "no-chunks": ("--no-chunked-prefill",),
+}
+"""Flags without which each case of a family would go otherwise; the flag's value goes with it."""
 
 
-def oracle_records(oracle: Any, limits: Limits, specs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Step records of vLLM's scheduler."""
-    options = oracle.limit_parser().parse_args([])
-    for name, value in limits.items():
-        setattr(options, name, value)
-    trace = oracle.oracle_trace(specs, options, oracle.affine(STEP_TIME))
-    return [record for record in trace if record["ev"] == "step"]
+def without(case: Case, switch: tuple[str, ...]) -> Case:
+    """The case with a flag (and its value, if it takes one) left out."""
+    at = case.flags.index(switch[0])
+    takes_value = at + 1 < len(case.flags) and not case.flags[at + 1].startswith("--")
+    flags = case.flags[:at] + case.flags[at + 1 + takes_value :]
+    return Case(case.name, flags, case.step_time, case.requests)
+
+
+def is_telling(case: Case, steps: list[dict[str, Any]]) -> bool:
+    """Whether the case shows what its family is for."""
+    family, mode, _ = case.name.split("/")
+    seen = tally(steps)
+    if not all(seen[feature] for feature in FEATURES[family]):
+        return False
+    if mode == "async" and not differences(steps, ours(without(case, ("--async-scheduling",)))):
+        return False
+    switch = SWITCHES.get(family)
+    return switch is None or bool(differences(steps, ours(without(case, switch))))
+
+
+def choose(oracle: Oracle, family: str, mode: str) -> Iterator[tuple[Case, list[dict[str, Any]]]]:
+    """The first short and telling cases of a family."""
+    found = seed = 0
+    while found < PER_MODE:
+        case = draw(family, mode, seed)
+        seed += 1
+        steps = oracle.ask(case)
+        if len(steps) <= MOST_STEPS and is_telling(case, steps):
+            found += 1
+            yield case, steps
+
+
+def read(path: Path) -> tuple[dict[str, Any], list[tuple[Case, list[dict[str, Any]]]]]:
+    """A recorded file: its first line, and its cases with vLLM's steps."""
+    head, *lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+    cases = []
+    for line in lines:
+        entry = json.loads(line)
+        steps = entry.pop("steps")
+        cases.append((Case(**entry), steps))
+    return json.loads(head), cases
 
 
 def main() -> None:
-    """Record every family."""
-    sys.path.insert(0, sys.argv[1])
-    cases = int(sys.argv[2]) if len(sys.argv) > 2 else 8
-    import vllm_oracle
-
-    package = next(d for d in importlib.metadata.distributions() if (d.name or "").startswith("vllm"))
-    version = f"{package.name} {package.version}"
-    (HERE / "recorded").mkdir(exist_ok=True)
-    for family in FAMILIES:
-        lines = []
-        for number in range(cases):
-            limits, specs = case(family, number)
-            records = oracle_records(vllm_oracle, limits, specs)
-            for record in records:
-                del record["t1"], record["t2"]
-                record["t0"], record["t3"] = round(record["t0"], 9), round(record["t3"], 9)
-            made = {"vllm": version, "family": family, "number": number, "step_time": STEP_TIME}
-            lines.append(json.dumps({**made, "limits": limits, "specs": specs, "records": records}))
-        raw = ("\n".join(lines) + "\n").encode()
-        (HERE / "recorded" / f"{family}.jsonl.gz").write_bytes(gzip.compress(raw, 9, mtime=0))
-        print(family, len(lines), "cases", flush=True)
-    os._exit(0)  # vLLM leaves threads behind
+    """Write all files anew."""
+    python, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    source = hashlib.sha256((folder / "vllm_oracle.py").read_bytes()).hexdigest()
+    RECORDED.mkdir(exist_ok=True)
+    with Oracle(python, folder) as oracle:
+        head = {
+            "made_by": "python -m tests.oracle.record PYTHON_WITH_VLLM FOLDER_OF_THE_ORACLE",
+            "vllm": oracle.version,
+            "vllm_oracle_sha256": source,
+        }
+        for family in FAMILIES:
+            lines = [json.dumps({"family": family, **head})]
+            for mode in MODES:
+                for case, steps in choose(oracle, family, mode):
+                    lines.append(json.dumps({**asdict(case), "steps": steps}, separators=(",", ":")))
+            text = "".join(line + "\n" for line in lines)
+            path = RECORDED / f"{family}.jsonl.gz"
+            path.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+            print(f"{path.name}: {len(lines) - 1} cases, {path.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -1,94 +1,79 @@
-"""vLLM's own decisions, recorded, against ours: no difference in any key of any step."""
+"""The product replays what vLLM's own scheduler did in recorded cases: no difference in any key."""
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.oracle.comparison import differences, ours
-from tests.oracle.generate import FAMILIES, STEP_TIME, case
+from tests.oracle.compare import differences, ours, tally
+from tests.oracle.generate import FAMILIES, MODES, Case, draw
+from tests.oracle.record import FEATURES, PER_MODE, RECORDED, SWITCHES, read, without
 
-RECORDED = Path(__file__).parent / "recorded"
+FILES = {family: read(RECORDED / f"{family}.jsonl.gz") for family in FAMILIES}
+CASES = [entry for _, cases in FILES.values() for entry in cases]
+each_case = pytest.mark.parametrize(("case", "steps"), CASES, ids=[case.name for case, _ in CASES])
+Steps = list[dict[str, Any]]
 
 
-def cases(family: str) -> list[dict[str, Any]]:
-    """The recorded cases of a family."""
-    with gzip.open(RECORDED / f"{family}.jsonl.gz", "rt") as lines:
-        return [json.loads(line) for line in lines]
+@each_case
+def test_every_key_of_every_step_is_vllms(case: Case, steps: Steps) -> None:
+    assert differences(steps, ours(case)) == []
+
+
+@each_case
+def test_rows_taken_at_once_decide_as_rows_taken_one_by_one(case: Case, steps: Steps) -> None:
+    assert differences(steps, ours(case, at_once=True), labels=False) == []
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("at_once", [False, True], ids=["one by one", "at once"])
-def test_no_difference_from_vllm(family: str, at_once: bool) -> None:
-    for recorded in cases(family):
-        mine = ours(recorded["limits"], recorded["specs"], recorded["step_time"], at_once=at_once)
-        found = differences(recorded["records"], mine, owners=not at_once)
-        assert not found, (family, recorded["number"], found[:3])
+def test_the_recorded_cases_show_what_they_are_for(family: str) -> None:
+    head, cases = FILES[family]
+    assert head["vllm"] == "0.32.0"
+    assert len(cases) >= PER_MODE * len(MODES)
+    for mode in MODES:
+        mine = [entry for entry in cases if entry[0].name.split("/")[1] == mode]
+        assert len(mine) >= PER_MODE
+        seen: Counter[str] = sum((tally(steps) for _, steps in mine), Counter())
+        assert all(seen[feature] > 0 for feature in FEATURES[family]), seen
+    switch = SWITCHES.get(family)
+    for case, steps in cases:
+        if switch is not None:
+            assert differences(steps, ours(without(case, switch))), f"{case.name}: {switch} changes nothing"
+        if "--async-scheduling" in case.flags:
+            assert differences(steps, ours(without(case, ("--async-scheduling",))))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_recorded_cases_are_those_that_are_generated(family: str) -> None:
-    for recorded in cases(family):
-        limits, specs = case(family, recorded["number"])
-        assert (limits, specs, STEP_TIME) == (recorded["limits"], recorded["specs"], recorded["step_time"])
+def test_the_recorded_set_as_a_whole() -> None:
+    seen: Counter[str] = sum((tally(steps) for _, steps in CASES), Counter())
+    assert len(CASES) >= 80
+    assert len({case.name for case, _ in CASES}) == len(CASES)
+    assert min(seen[what] for what in ("hits", "preemptions", "evictions", "chunks", "resumed")) > 100
+    assert sum(path.stat().st_size for path in RECORDED.iterdir()) < 1_000_000
 
 
-def tally(family: str, asynchronous: bool) -> Counter[str]:
-    """What happens in a family's cases."""
-    count: Counter[str] = Counter()
-    for recorded in cases(family):
-        if recorded["limits"]["async_scheduling"] != asynchronous:
-            continue
-        count["cases"] += 1
-        prompts = {spec["request_id"]: spec.get("prompt_len", 0) for spec in recorded["specs"]}
-        for step in recorded["records"]:
-            count["hits"] += step["h"]
-            count["preempted"] += len(step["preempted"])
-            count["resumed hits"] += step["ph"]
-            count["evicted"] += len(step["evicted"])
-            count["waited"] += step["waiting"] > 0
-            count["chunks"] += sum(1 < new < prompts[name] - start for name, start, new in step["sched"])
-    return count
-
-
-@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
-@pytest.mark.parametrize(
-    ("family", "events"),
-    [
-        ("turns", ["hits"]),
-        ("shared", ["hits"]),
-        ("forks", ["hits"]),
-        ("clones", ["hits", "evicted"]),
-        ("chunks", ["chunks"]),
-        ("preemption", ["preempted", "resumed hits"]),
-        ("priority", ["preempted", "waited"]),
-        ("eviction", ["evicted", "hits"]),
-        ("watermark", ["waited"]),
-        ("no-reserve", ["preempted"]),
-    ],
-)
-def test_each_family_presses_on_its_rule(family: str, events: list[str], asynchronous: bool) -> None:
-    count = tally(family, asynchronous)
-    assert count["cases"] >= 4
-    for event in events:
-        assert count[event] > 0, (event, count)
-
-
-def test_there_are_enough_cases() -> None:
-    assert sum(len(cases(family)) for family in FAMILIES) >= 100
-
-
-def test_without_caching_nothing_hits_and_without_chunks_prompts_stay_whole() -> None:
-    assert tally("no-caching", False)["hits"] == tally("no-caching", True)["hits"] == 0
-    assert tally("no-chunks", False)["chunks"] == tally("no-chunks", True)["chunks"] == 0
+@pytest.mark.parametrize(("case", "steps"), CASES[::9], ids=[case.name for case, _ in CASES[::9]])
+def test_the_recorded_cases_are_those_of_the_generator(case: Case, steps: Steps) -> None:
+    """Or else `record` would make others than those that are here."""
+    family, mode, seed = case.name.split("/")
+    assert draw(family, mode, int(seed)) == case
 
 
 def test_a_difference_would_be_seen() -> None:
-    recorded = cases("eviction")[0]
-    mine = ours({**recorded["limits"], "num_blocks": 40}, recorded["specs"], STEP_TIME, at_once=False)
-    assert differences(recorded["records"], mine)
+    _, [(case, steps), *_] = FILES["evict"]
+    flags = [*case.flags, "--num-blocks", "99"]
+    assert differences(steps, ours(Case(case.name, flags, case.step_time, case.requests)))
+    other = [{**step, "t3": step["t3"] + 1e-6} for step in steps]
+    assert differences(other, ours(case))
+    assert differences(steps[:-1], ours(case))
+
+
+def test_without_caching_nothing_hits_and_without_chunks_prompts_stay_whole() -> None:
+    assert not any(tally(steps)["hits"] for _, steps in FILES["no-caching"][1])
+    for case, steps in FILES["no-chunks"][1]:
+        admitted = {name: cached for step in steps for name, cached, _ in step["admitted"]}
+        prompts = {name: start + new for step in steps for name, start, new in step["sched"] if new > 1}
+        starts = {name: start for step in steps for name, start, new in step["sched"] if new > 1}
+        assert all(start == admitted[name] for name, start in starts.items()), case.name
+        assert prompts
