@@ -21,9 +21,8 @@ from agentservesim.policies.residency.gaps import GapHistory, Samples, tool_of
 
 @dataclass(slots=True)
 class Away:
-    """A session that was given up: to which tier, how many tokens, when, and for how long."""
+    """A session that was not held any longer: how many tokens, since when, and for how long."""
 
-    tier: str
     tokens: int
     since_s: float
     gap_s: float = 0.0
@@ -33,23 +32,26 @@ class Away:
 class CostAware:
     """Holds, demotes or computes again, whichever wastes least on average over the tool's gaps so far.
 
-    Ours; docs/policies/cost-aware.md derives it. Until more than `min_samples` gaps were seen (of the
-    tool, or else of all tools) nothing is held. A tier is taken to keep what it is given for a time that
-    is learnt: a session that comes back and contradicts it corrects it by the share `step`.
+    Ours; docs/policies/cost-aware.md derives it. What is not held is left to LRU, and what LRU evicts is
+    demoted to `tier`, if there is such a tier. Until more than `min_samples` gaps were seen (of the tool,
+    or else of all tools) nothing is held. How long something can be found that is not held is learnt: a
+    session that comes back and contradicts it corrects it by the share `step`.
     """
 
+    tier: str = "dram"
     min_samples: int = 20
     step: float = 0.1
     _gaps: GapHistory = field(default_factory=GapHistory, init=False, repr=False)
-    _keeps_s: dict[str, float] = field(default_factory=dict, init=False, repr=False)
+    _keeps_s: float = field(default=inf, init=False, repr=False)
     _away: dict[tuple[str, str], Away] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.step < 1:
             raise ValueError("step must be from 0 to below 1")
+        self.spill = {"hbm": self.tier}
 
     def observe(self, event: Event) -> None:
-        """Learn gaps, and for how long each tier keeps what it is given."""
+        """Learn gaps, and for how long something can be found that is not held."""
         if isinstance(event, GapEnded):
             self._gaps.add(tool_of(event.chain), event.gap_s)
             away = self._away.get((event.chain.program_id, event.chain.session_id))
@@ -61,17 +63,16 @@ class CostAware:
                 self._correct(away, found=2 * event.hit_tokens >= away.tokens)
 
     def place(self, chain: ChainView, server: ServerView) -> Placement:
-        """Hold as long as that costs less on average than what follows; then the cheaper way down."""
-        tokens = max(chain.tokens, 1)
+        """Hold as long as that costs less on average than what follows; then leave it to LRU."""
+        tokens, found_s = max(chain.tokens, 1), 0.0
         again_s = server.recompute_s(tokens) * (0.5 + server.running_tokens / tokens)
-        reloads_s = [(server.reload_s(tier, tokens), tier) for tier in server.tiers]
-        found_s, tier = min([(again_s if server.tiers else 0.0, ""), *reloads_s])
-        keeps_s = self._keeps_s.get(tier, inf)
-        hold_s = best_hold_s(self._rest_s(chain, server), found_s, again_s, keeps_s)
+        if self.tier in server.tiers:
+            found_s = min(server.reload_s(self.tier, tokens), again_s)
+        hold_s = best_hold_s(self._rest_s(chain, server), found_s, again_s, self._keeps_s)
         if hold_s > 0:
             return Placement("hbm", server.now_s + hold_s)
-        self._away[chain.program_id, chain.session_id] = Away(tier, tokens, server.now_s)
-        return Placement(tier, copy=True) if tier else CACHE
+        self._away[chain.program_id, chain.session_id] = Away(tokens, server.now_s)
+        return CACHE
 
     def _rest_s(self, chain: ChainView, server: ServerView) -> Samples:
         """How long the gap may still last, by those that were longer than it has been so far; ascending."""
@@ -82,11 +83,10 @@ class CostAware:
         return gaps[np.searchsorted(gaps, elapsed_s, side="right") :] - elapsed_s
 
     def _correct(self, away: Away, found: bool) -> None:
-        keeps_s = self._keeps_s.get(away.tier, inf)
-        if found and away.gap_s > keeps_s:
-            self._keeps_s[away.tier] = keeps_s * (1 + self.step)
-        elif not found and away.gap_s < keeps_s:
-            self._keeps_s[away.tier] = away.gap_s if keeps_s == inf else keeps_s * (1 - self.step)
+        if found and away.gap_s > self._keeps_s:
+            self._keeps_s *= 1 + self.step
+        elif not found and away.gap_s < self._keeps_s:
+            self._keeps_s = away.gap_s if self._keeps_s == inf else self._keeps_s * (1 - self.step)
 
 
 def best_hold_s(rest_s: Samples, found_s: float, again_s: float, keeps_s: float) -> float:
