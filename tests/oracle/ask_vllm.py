@@ -27,6 +27,7 @@ def main() -> None:
         for line in sys.stdin:
             case = json.loads(line)
             limits = oracle.limit_parser().parse_args(case["flags"])
+            answer: dict[str, object]
             try:
                 with contextlib.redirect_stdout(sys.stderr):
                     trace = oracle.oracle_trace(case["requests"], limits, oracle.affine(case["step_time"]))

@@ -1,8 +1,8 @@
 """Random workloads for vLLM's scheduler, in families that each press on one feature.
 
-A case is drawn from its family, its mode and a seed, and is plain data: the oracle's limit flags, its step-time
-formula and its request lines. `python -m tests.oracle.generate FAMILY/MODE/SEED` prints the request lines
-and, on stderr, the flags to run them with.
+A case is drawn from its family, its mode and a seed, and is plain data: the oracle's limit flags, its
+step-time formula and its request lines. `python -m tests.oracle.generate FAMILY/MODE/SEED` prints the
+request lines and, on stderr, the flags to run them with.
 """
 
 from __future__ import annotations

@@ -34,9 +34,8 @@ def total(oracle: Oracle, pytestconfig: pytest.Config) -> Iterator[Counter[str]]
     seen: Counter[str] = Counter()
     yield seen
     counts = ", ".join(f"{number:,} {what}" for what, number in seen.items())
-    reporter = pytestconfig.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:
-        reporter.write_line(f"\ncompared with vLLM {oracle.version}, seeds from {FIRST_SEED}: {counts}")
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\ncompared with vLLM {oracle.version}, seeds from {FIRST_SEED}: {counts}")
 
 
 @pytest.mark.parametrize("mode", MODES)
