@@ -1,8 +1,10 @@
 """All residency policies side by side, under memory pressure, on three sizes of host memory.
 
-    python examples/residency_compare.py [TRACE] [--programs N] [--rate R] [--blocks B] [--policy SPEC ...]
+    python examples/residency_compare.py [TRACE] [--programs N] [--rate R] [--blocks B] [--dram BYTES]
+        [--policy SPEC ...]
 
-Prints a Markdown table for each size: a DRAM tier with room for everything, one with too little, none.
+Prints a Markdown table for each size: a DRAM tier with room for everything, one with too little, none;
+or one table for the size given.
 """
 
 from __future__ import annotations
@@ -64,9 +66,11 @@ def main() -> None:
     parser.add_argument("--rate", type=float)
     parser.add_argument("--max-gap", type=float)
     parser.add_argument("--blocks", type=int, default=20_000)
+    parser.add_argument("--dram", type=float)
     parser.add_argument("--policy", action="append")
     options = parser.parse_args()
-    for size, dram_bytes in SIZES.items():
+    sizes = SIZES if options.dram is None else {f"{options.dram:.0f} bytes": options.dram}
+    for size, dram_bytes in sizes.items():
         rows = []
         for spec in options.policy or list_policies("residency"):
             try:
