@@ -318,3 +318,19 @@ def test_work_per_turn_does_not_depend_on_the_length_of_the_context() -> None:
     pool.release(put(pool, fork(path, 200_000, 400_000)))
     lanes = [lane for home in pool._segments.values() for lane in home.lanes]
     assert sum(len(lane.extents) for lane in lanes) <= 4
+
+
+def test_what_is_referenced_alike_again_is_one_extent_again() -> None:
+    pool = BlockPool(1000, SIZE)
+    path = root(400)
+    longest = put(pool, path)
+    lane = longest.ranges[0][0]
+    for length in (40, 360, 200):
+        shorter = put(pool, cut(path, length))
+        assert [(x.first, x.end, x.refs) for x in lane.extents] == [
+            (0, length // SIZE, 2),
+            (length // SIZE, 100, 1),
+        ]
+        pool.release(shorter)
+        assert [(x.first, x.end, x.refs) for x in lane.extents] == [(0, 100, 1)]
+    pool.audit([longest])

@@ -72,12 +72,13 @@ FAMILIES: dict[str, Shape] = {
     "preempt-priority": Shape(
         programs=(4, 9),
         turns=(1, 2),
-        prompt=(4, 40),
-        reply=(15, 60),
+        prompt=(4, 70),
+        reply=(10, 50),
         spacing_s=0.02,
         pool=(105, 170),
         priorities=3,
-        flags=(BY_PRIORITY,),
+        budget=(8, 16, 32),
+        flags=(BY_PRIORITY, (*BY_PRIORITY, *RESERVE_OFF)),
     ),
     "evict": Shape(programs=(6, 12), turns=(1, 4), reply=(1, 10), pool=(105, 180), gap_s=0.2),
     "watermark": Shape(
@@ -85,8 +86,8 @@ FAMILIES: dict[str, Shape] = {
         turns=(1, 2),
         reply=(5, 40),
         spacing_s=0.01,
-        pool=(130, 220),
-        flags=(("--watermark", "0.05"), ("--watermark", "0.1"), ("--watermark", "0.3")),
+        pool=(105, 200),
+        flags=tuple(("--watermark", share) for share in ("0.05", "0.1", "0.3", "0.5")),
     ),
     "threshold": Shape(
         prompt=(20, 160),
@@ -95,6 +96,20 @@ FAMILIES: dict[str, Shape] = {
     ),
     "no-reserve": Shape(
         programs=(4, 9), prompt=(40, 160), budget=(16, 32, 64), pool=(105, 200), flags=(RESERVE_OFF,)
+    ),
+    "grants": Shape(
+        programs=(4, 8),
+        turns=(1, 1),
+        prompt=(30, 150),
+        reply=(1, 20),
+        spacing_s=0.02,
+        priorities=3,
+        pool=(105, 170),
+        block_size=(4, 8),
+        budget=(12, 20, 30),
+        flags=tuple(
+            (*BY_PRIORITY, *RESERVE_OFF, "--long-prefill-token-threshold", str(n)) for n in (6, 9, 12)
+        ),
     ),
     "no-caching": Shape(turns=(1, 3), shared=0.5, pool=(120, 300), flags=(("--no-prefix-caching",),)),
     "no-chunks": Shape(programs=(4, 8), pool=(120, 300), flags=(("--no-chunked-prefill",),)),

@@ -23,7 +23,9 @@ from tests.oracle.generate import FAMILIES, MODES, Case, draw
 
 RECORDED = Path(__file__).with_name("recorded")
 PER_MODE = 4
-MOST_STEPS = 160
+MORE_PER_MODE = {"grants": 9, "preempt-priority": 6, "watermark": 6, "mixed": 6}
+"""Some rules matter in few cases of their family."""
+MOST_STEPS = 200
 
 FEATURES: dict[str, tuple[str, ...]] = {
     "turns": ("hits",),
@@ -37,6 +39,7 @@ FEATURES: dict[str, tuple[str, ...]] = {
     "watermark": ("held back",),
     "threshold": ("chunks",),
     "no-reserve": ("preemptions", "evictions"),
+    "grants": ("preemptions", "resumed", "chunks"),
     "no-caching": ("turns",),
     "no-chunks": ("held back",),
     "tokens": ("hits", "evictions"),
@@ -49,6 +52,7 @@ SWITCHES: dict[str, tuple[str, ...]] = {
     "watermark": ("--watermark",),
     "threshold": ("--long-prefill-token-threshold",),
     "no-reserve": ("--no-reserve-full-isl",),
+    "grants": ("--policy", "priority"),
     "no-caching": ("--no-prefix-caching",),
     "no-chunks": ("--no-chunked-prefill",),
 }
@@ -78,7 +82,7 @@ def is_telling(case: Case, steps: list[dict[str, Any]]) -> bool:
 def choose(oracle: Oracle, family: str, mode: str) -> Iterator[tuple[Case, list[dict[str, Any]]]]:
     """The first short and telling cases of a family."""
     found = seed = 0
-    while found < PER_MODE:
+    while found < MORE_PER_MODE.get(family, PER_MODE):
         case = draw(family, mode, seed)
         seed += 1
         steps = oracle.ask(case)
