@@ -1,62 +1,11 @@
-"""What a policy must be able to do, and what it is allowed to see.
-
-A policy is a small object; its dataclass fields are its parameters. It is given views: what a real
-server could know at that moment. How long a reply will be, how long a tool will take and how many turns
-are to come is in no view.
-"""
+"""What a residency policy sees and decides: where the KV of a program is while its tools run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
-
-class TurnView(NamedTuple):
-    """A turn that is about to be sent. `home` is the instance of its session's last turn, or of the
-    program's where the session is new, or None."""
-
-    program_id: str
-    session_id: str
-    turn_index: int
-    prompt_tokens: int
-    priority: int
-    home: int | None
-
-
-class InstanceView(Protocol):
-    """An instance as its load balancer sees it."""
-
-    @property
-    def index(self) -> int:
-        """Its number in the fleet."""
-
-    @property
-    def load(self) -> int:
-        """Turns sent to it whose last token is still to come."""
-
-    @property
-    def running(self) -> int:
-        """Requests in its running batch."""
-
-    @property
-    def waiting(self) -> int:
-        """Requests in its waiting queue."""
-
-    @property
-    def num_blocks(self) -> int:
-        """KV blocks of its pool that can hold tokens."""
-
-    @property
-    def free_blocks(self) -> int:
-        """KV blocks that no running request holds (vLLM counts cached ones as free)."""
-
-
-@runtime_checkable
-class Router(Protocol):
-    """Chooses the instance of each turn."""
-
-    def route(self, turn: TurnView, instances: Sequence[InstanceView], now_s: float) -> int:
-        """The index of the instance that is to serve the turn."""
+from agentservesim.policies.protocols.programs import ProgramEnded
 
 
 class ChainView(NamedTuple):
@@ -163,13 +112,6 @@ class TurnAdmitted(NamedTuple):
     hit_tokens: int
 
 
-class ProgramEnded(NamedTuple):
-    """A program is done."""
-
-    program_id: str
-    turns: int
-
-
 Event = GapEnded | TurnAdmitted | ProgramEnded
 
 
@@ -185,14 +127,3 @@ class Residency(Protocol):
 
     def place(self, chain: ChainView, server: ServerView) -> Placement:
         """Asked when the gap starts, and again at each placement's `until_s` while it lasts."""
-
-
-class OraclePolicy:
-    """Base of residency policies that know the future: bounds for the others, labelled as such.
-
-    `next_use_s` tells when each session in its gap (program id, session id) will be back; one that
-    still waits for something unknown is missing.
-    """
-
-    def __init__(self) -> None:
-        self.next_use_s: dict[tuple[str, str], float] = {}
