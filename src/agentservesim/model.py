@@ -121,13 +121,15 @@ class Turn:
 class Program:
     """One agent run: a root session and its sub-agents.
 
-    Turns are in an order in which every dependency points backwards (index smaller than its own).
+    `tenant` is the customer on whose behalf it runs, where the trace knows one. Turns are in an order in
+    which every dependency points backwards (index smaller than its own).
     """
 
     id: str
     arrival_ps: int
     turns: tuple[Turn, ...]
     kind: str = ""
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,8 @@ def workloads(draw: st.DrawFn) -> Workload:
                 )
             )
         arrival = (p * 10**12 + draw(st.integers(0, 10**10))) * US if p else 0
-        programs.append(Program(f"p{p}", arrival, tuple(turns), draw(st.sampled_from(["", "kind"]))))
+        kind, tenant = draw(st.sampled_from(["", "kind"])), draw(st.sampled_from(["", "acme"]))
+        programs.append(Program(f"p{p}", arrival, tuple(turns), kind, tenant))
     return Workload(tuple(programs), notes=("a note",), synthetic=draw(st.booleans()))
 
 

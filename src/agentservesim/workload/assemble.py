@@ -181,7 +181,8 @@ def _program(turns: list[Draft], arrival: int, origin_ps: int, tree: ContentTree
         )
         for number, draft in enumerate(turns)
     )
-    return Program(turns[0].program, arrival - origin_ps, done, turns[0].kind)
+    first = turns[0]
+    return Program(first.program, arrival - origin_ps, done, first.kind, first.tenant)
 
 
 def _path(draft: Draft, tree: ContentTree) -> Path:

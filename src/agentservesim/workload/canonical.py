@@ -35,7 +35,7 @@ V1_FIELDS = frozenset(
 V2_FIELDS = frozenset({"dependencies", "play_id", "not_before_ms", "arrival_ms", "content"})
 OWN_FIELDS = frozenset(
     {"program_id", "parent_session_id", "prefix_tokens", "shared_prefix_tokens", "group_id", "hash_runs"}
-    | {"trigger", "tool_calls", "tool_events", "token_ids", "kind", "hints"}
+    | {"trigger", "tool_calls", "tool_events", "token_ids", "kind", "tenant", "hints"}
 )
 COMMON_FIELDS = frozenset(
     {
@@ -186,6 +186,7 @@ class _Reader:
             group=row.text_or_none("group_id"),
             model=row.text_or_none("model"),
             kind=row.text_or_none("kind") or "",
+            tenant=row.text_or_none("tenant") or "",
             child=parent is not None,
             hints=row.mapping_or_none("hints"),
         )

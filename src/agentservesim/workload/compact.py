@@ -1,8 +1,8 @@
 """The compact form, to write by hand: one program a line, times in seconds.
 
-A program has `turns`, and optionally `program_id`, `arrival_s`, `kind` and `shared_prefix`: the tokens of a
-system prompt that all programs of the file begin with, or `{"group": name, "tokens": n}` where there are
-several. A turn has `new_tokens`, `output_tokens`, and optionally
+A program has `turns`, and optionally `program_id`, `arrival_s`, `kind`, `tenant` and `shared_prefix`: the
+tokens of a system prompt that all programs of the file begin with, or `{"group": name, "tokens": n}` where
+there are several. A turn has `new_tokens`, `output_tokens`, and optionally
 
 * `id`, `trigger` (user, tool, ...), `priority`, `tools`: `[{"name", "duration_s", "offset_s"}]`; a call
   without a duration is left to the Tool Simulator;
@@ -30,7 +30,7 @@ from agentservesim.workload.drafts import Draft, Link
 from agentservesim.workload.options import ReadOptions
 from agentservesim.workload.rows import MOST_TOKENS, Row
 
-PROGRAM_FIELDS = frozenset({"program_id", "arrival_s", "kind", "shared_prefix", "turns"})
+PROGRAM_FIELDS = frozenset({"program_id", "arrival_s", "kind", "tenant", "shared_prefix", "turns"})
 TURN_FIELDS = frozenset(
     {"id", "session", "new_tokens", "output_tokens", "tools", "delay_s", "trigger", "priority", "after"}
     | {"keep_tokens", "fork", "hints"}
@@ -56,6 +56,7 @@ class _Program:
         self._reuse = reuse_output
         self._id = row.text_or_none("program_id") or f"p{number}"
         self._kind = row.text_or_none("kind") or ""
+        self._tenant = row.text_or_none("tenant") or ""
         self._arrival_ps = row.seconds_or_none("arrival_s") or 0
         self._group, self._shared = _shared_prefix(row)
         self._named: dict[str, Draft] = {}
@@ -92,6 +93,7 @@ class _Program:
             priority=turn.integer_or("priority", 0, low=-(10**9)),
             group=self._group,
             kind=self._kind,
+            tenant=self._tenant,
             child=session is not None,
             hints=turn.mapping_or_none("hints"),
         )

@@ -46,6 +46,7 @@ class Draft:
     group: str | None = None
     model: str | None = None
     kind: str = ""
+    tenant: str = ""
     child: bool = False
     placed: Placed | None = None
     path: Path | None = None

@@ -102,6 +102,8 @@ def _row(program: Program, turn: Turn) -> dict[str, Any]:
         row["arrival_ms"] = _ms(program.arrival_ps)
         if program.kind:
             row["kind"] = program.kind
+        if program.tenant:
+            row["tenant"] = program.tenant
     if turn.tools:
         row["tool_calls"] = [_tool(call) for call in turn.tools]
     if turn.priority:
