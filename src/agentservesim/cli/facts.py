@@ -1,0 +1,101 @@
+"""The commands that tell what is there and what is meant, and how far the simulation is off."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from agentservesim.cli.options import Json
+from agentservesim.cli.output import print_json, print_rows
+
+if TYPE_CHECKING:
+    from agentservesim.workload.profiles import Profile
+
+
+def list_(
+    what: Annotated[
+        Literal["models", "gpus", "routers", "residency", "links", "profiles"] | None,
+        typer.Argument(metavar="WHAT", help="What to list; all if left out."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List models, GPUs, routers, residency policies, links and synthetic workload profiles."""
+    from agentservesim.cost import list_gpus, list_models
+    from agentservesim.kv.catalogue import list_links
+    from agentservesim.policies import list_policies
+    from agentservesim.workload.profiles import PROFILES
+
+    kinds: dict[str, Callable[[], dict[str, str]]] = {
+        "models": list_models,
+        "gpus": list_gpus,
+        "routers": lambda: list_policies("router"),
+        "residency": lambda: list_policies("residency"),
+        "links": list_links,
+        "profiles": lambda: {name: _described(profile) for name, profile in PROFILES.items()},
+    }
+    chosen = {name: describe() for name, describe in kinds.items() if what in (None, name)}
+    if as_json:
+        print_json(chosen if what is None else chosen[what])
+        return
+    for name, entries in chosen.items():
+        print(f"{name}:")
+        print_rows(entries, indent="  ")
+
+
+def _described(profile: Profile) -> str:
+    agents = "with" if profile.sub_agents else "without"
+    return (
+        f"{agents} sub-agents; {profile.shared_prefix:,} tokens of instructions are the same in all programs"
+    )
+
+
+def metrics(as_json: Json = False) -> None:
+    """Print the definition of every metric.
+
+    Each has its name in summary.json, its unit, its formula and its meaning.
+    """
+    from dataclasses import asdict
+
+    from agentservesim.results import METRICS
+
+    if as_json:
+        print_json([asdict(metric) for metric in METRICS])
+        return
+    for metric in METRICS:
+        unit = f" [{metric.unit}]" if metric.unit else ""
+        print(f"{metric.name}{unit}")
+        if metric.formula:
+            print(f"    = {metric.formula}")
+        print(f"    {metric.meaning}")
+    print(
+        "\nFormulas are SQL over the columns of turns.parquet (turn.*), instances.parquet and links.parquet"
+    )
+    print("(kv.*, but for hit rates) and programs.parquet (the rest). <tier>, <link>: there is one for each.")
+    print("Percentiles interpolate linearly between neighbouring values.")
+
+
+def validate(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Folders of recorded runs: meta.json and requests.jsonl."),
+    ],
+    tables: Annotated[
+        Path | None, typer.Option("--tables", help="Operator tables, of one accelerator or of several.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare with recorded runs of vLLM.
+
+    Replays each run with its own arrivals and settings, and prints how far the simulation is off.
+    """
+    from agentservesim.validation import print_validation, validate_run
+
+    reports = [validate_run(folder, tables) for folder in runs]
+    if as_json:
+        print_json([report.as_dict() for report in reports])
+        return
+    print_validation(reports, sys.stdout)

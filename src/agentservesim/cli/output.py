@@ -1,0 +1,19 @@
+"""What commands print on stdout."""
+
+from __future__ import annotations
+
+import sys
+
+
+def print_rows(rows: dict[str, str], indent: str = "") -> None:
+    """Print labels and texts, aligned."""
+    width = max(map(len, rows), default=0)
+    for label, text in rows.items():
+        print(f"{indent}{label:{width}}  {text}")
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON."""
+    import orjson
+
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")

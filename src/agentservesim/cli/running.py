@@ -1,0 +1,108 @@
+"""The commands that simulate: run, and check, which stops short of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agentservesim.cli.options import Json, NumInstances, Overrides, Source, Tiers, checked
+from agentservesim.cli.output import print_json
+from agentservesim.model import InputError
+
+if TYPE_CHECKING:
+    from agentservesim.scenario import RunError
+
+
+def run(
+    source: Source,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a run folder here.")] = None,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    steps: Annotated[
+        bool, typer.Option("--steps", help="Keep a row per engine step in the run folder.")
+    ] = False,
+    num_instances: NumInstances = None,
+    tiers: Tiers = None,
+    overrides: Overrides = None,
+    **flags: Any,
+) -> None:
+    """Simulate a scenario or a trace.
+
+    Prints a table; --out writes a folder with the metrics and a row for every program and turn.
+    """
+    from agentservesim.flags import source_settings
+    from agentservesim.report.progress import counting, reading
+    from agentservesim.results import check_target
+    from agentservesim.scenario import RunError, prepare
+
+    if out is not None:
+        check_target(out)
+    settings = source_settings(source, flags, num_instances, tiers or (), overrides or ())
+    if steps:
+        settings.put(("record_steps",), True, "--steps")
+    with reading(source, quiet):
+        plan = prepare(checked(settings))
+    with counting(plan.workload.num_turns, quiet) as progress:
+        try:
+            result = plan.run(progress)
+        except RunError as error:
+            raise InputError(f"{error}{_keep(error, out)}") from error
+    if out is not None:
+        result.save(out)
+    if quiet:
+        return
+    if as_json:
+        print_json(result.summary)
+        return
+    from agentservesim.report.terminal import print_summary
+
+    print_summary(result.summary, sys.stdout, str(out) if out is not None else None)
+
+
+def check(
+    source: Source,
+    as_json: Json = False,
+    num_instances: NumInstances = None,
+    tiers: Tiers = None,
+    overrides: Overrides = None,
+    **flags: Any,
+) -> None:
+    """Check a scenario or a trace without running it.
+
+    Reads everything that a run would read, and says what would be run and where its numbers come from.
+    """
+    from agentservesim.flags import source_settings
+    from agentservesim.scenario import prepare
+
+    settings = source_settings(source, flags, num_instances, tiers or (), overrides or ())
+    plan = prepare(checked(settings))
+    facts = plan.provenance()
+    if as_json:
+        print_json({"scenario": plan.scenario.model_dump(mode="json"), **facts})
+        return
+    print(f"good: {len(plan.workload.programs):,} programs, {plan.workload.num_turns:,} turns", end="")
+    print(" (synthetic)" if plan.workload.synthetic else "")
+    for note in plan.workload.notes:
+        print(f"  note: {note}")
+    for group in facts["instances"]:
+        print(f"  {group['count']} x {group['name']}: {group['num_gpu_blocks']:,} KV blocks")
+        for what, source_ in group["sources"].items():
+            print(f"    {what}: {source_}")
+    for tier in facts["tiers"]:
+        print(f"  tier {tier['name']}: {tier['capacity_bytes'] / 1e9:,.4g} GB for each {tier['scope']}")
+        for link in tier["links"]:
+            print(f"    link {link['between']}: {link['source']}")
+
+
+def _keep(error: RunError, out: Path | None) -> str:
+    """Save what a failed run computed beside its folder; says where it is."""
+    if out is None:
+        return ""
+    partial = out.with_name(out.name + ".partial")
+    try:
+        return f"; what was computed so far is in {error.partial.save(partial)}"
+    except InputError as fault:
+        return f"; what was computed so far is lost: {fault}"
