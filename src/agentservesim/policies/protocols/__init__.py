@@ -5,6 +5,17 @@ server could know at that moment. How long a reply will be, how long a tool will
 are to come is in no view.
 """
 
+from agentservesim.policies.protocols.admission import (
+    ADMIT,
+    Admission,
+    AdmissionEvent,
+    Admit,
+    FleetView,
+    Hold,
+    Reject,
+    TurnEnded,
+    Verdict,
+)
 from agentservesim.policies.protocols.programs import (
     OraclePolicy,
     ProgramArrived,
@@ -37,11 +48,17 @@ from agentservesim.policies.protocols.scheduling import (
 )
 
 __all__ = [
+    "ADMIT",
     "CACHE",
+    "Admission",
+    "AdmissionEvent",
+    "Admit",
     "ChainView",
     "Changes",
     "Event",
+    "FleetView",
     "GapEnded",
+    "Hold",
     "InstanceView",
     "OraclePolicy",
     "Placement",
@@ -49,6 +66,7 @@ __all__ = [
     "ProgramArrived",
     "ProgramEnded",
     "ProgramView",
+    "Reject",
     "RequestView",
     "Residency",
     "Router",
@@ -57,6 +75,8 @@ __all__ = [
     "ServerView",
     "TurnAdmitted",
     "TurnArrived",
+    "TurnEnded",
     "TurnFinished",
     "TurnView",
+    "Verdict",
 ]
