@@ -10,6 +10,8 @@ Timing of a turn that waits for others:
   starts that long after the *dispatch* of the turn before it, and not before that turn's completion:
   the recorded rhythm holds as long as the simulated server keeps up with it.
 * Where it gives nothing, the tool calls of the turn before it are run and there is no think time.
+
+`hints` is what the agent framework tells the server with the turn (see `workload.hints`).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from agentservesim.workload.assemble import assemble
 from agentservesim.workload.content import ContentTree, Placed, detached
 from agentservesim.workload.drafts import Draft, Link
 from agentservesim.workload.hashes import HashIndex
+from agentservesim.workload.hints import read_hints
 from agentservesim.workload.options import ReadOptions
 from agentservesim.workload.rows import Row, fault
 
@@ -188,7 +191,7 @@ class _Reader:
             kind=row.text_or_none("kind") or "",
             tenant=row.text_or_none("tenant") or "",
             child=parent is not None,
-            hints=row.mapping_or_none("hints"),
+            hints=read_hints(row),
         )
 
     def _block_size(self, row: Row) -> int:

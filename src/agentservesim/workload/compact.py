@@ -13,7 +13,7 @@ there are several. A turn has `new_tokens`, `output_tokens`, and optionally
   above it;
 * `keep_tokens`: the context is cut to this many leading tokens before `new_tokens` are added (0: a reset);
 * `fork`: a sub-agent's first turn begins with the whole context of the turn it waits for;
-* `hints`: what the client tells the server about the program's future when the turn is done.
+* `hints`: what the agent framework tells the server with the turn (see `workload.hints`).
 
 A prompt is the prompt before it, its reply and `new_tokens`.
 """
@@ -27,6 +27,7 @@ from agentservesim.model import ToolCall, Trigger, Workload
 from agentservesim.workload.assemble import assemble
 from agentservesim.workload.content import ContentTree
 from agentservesim.workload.drafts import Draft, Link
+from agentservesim.workload.hints import read_hints
 from agentservesim.workload.options import ReadOptions
 from agentservesim.workload.rows import MOST_TOKENS, Row
 
@@ -95,7 +96,7 @@ class _Program:
             kind=self._kind,
             tenant=self._tenant,
             child=session is not None,
-            hints=turn.mapping_or_none("hints"),
+            hints=read_hints(turn),
         )
         self._extend(turn, draft, before)
         if name in self._named:
