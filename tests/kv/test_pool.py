@@ -182,7 +182,7 @@ def duplicates(pool: BlockPool, path: Path) -> tuple[Holding, Holding]:
 def test_of_duplicates_the_one_hashed_first_is_hit() -> None:
     pool, _ = watched(9)
     older, younger = duplicates(pool, root(8))
-    assert (pool.used, pool.contended) == (4, 1)
+    assert (pool.used, pool.contended) == (4, 0), "nobody is writing: any leap may go on"
     pool.release(younger)
     hit = pool.lookup(older.path, 2)
     assert (hit.blocks, hit.free) == (2, 0), "the younger copy would have cost two free blocks"
@@ -220,14 +220,13 @@ def test_duplicates_that_interleave_are_hit_block_by_block_in_the_order_of_hashi
     ]
 
 
-def test_the_last_copy_ends_the_contention() -> None:
+def test_the_younger_copy_is_hit_when_the_older_is_gone() -> None:
     pool, evicted = watched(5)
     older, younger = duplicates(pool, root(8))
     pool.release(older)
     pool.release(younger)
-    assert pool.contended == 1
     grow(pool, Holding(root(8)), 8)
-    assert (len(evicted), pool.contended, hit_blocks(pool, younger.path)) == (2, 0, 2)
+    assert (len(evicted), hit_blocks(pool, younger.path)) == (2, 2)
     grow(pool, Holding(root(8)), 8)
     assert (len(evicted), hit_blocks(pool, younger.path)) == (4, 0)
 

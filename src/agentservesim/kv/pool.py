@@ -343,8 +343,6 @@ class BlockPool:
             lane = Lane(home)
             home.lanes.append(lane)
             ranges.append((lane, first, end))
-            if len(home.lanes) == 2:
-                self.contended += 1
         if len(home.lanes) > 1:
             self._clock += 1
             while lane.stamps and lane.stamps[-1][0] >= first:
@@ -420,6 +418,9 @@ class BlockPool:
                 home = self._segments.get(segment)
                 if home is None:
                     home = self._segments[segment] = SegmentBlocks(segment)
+                for writer in home.writers:
+                    if writer.catch_up is not None:
+                        writer.catch_up()
                 home.writers.append(holding)
                 holding.writes.append(home)
                 if len(home.writers) == 2:
@@ -530,7 +531,6 @@ class BlockPool:
         home = lane.home
         home.lanes.remove(lane)
         if len(home.lanes) == 1:
-            self.contended -= 1
             home.lanes[0].stamps.clear()
         self._drop_home(home)
 
