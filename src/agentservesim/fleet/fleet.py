@@ -192,6 +192,7 @@ class Fleet:
             home = homes.get(None)
         view = TurnView(run.program.id, turn.session_id, turn.index, turn.prompt_tokens, turn.priority, home)
         now = self._kernel.now
+        run.known.ready(turn, now)
         index = self._router.route(view, servers, to_s(now))
         if type(index) is not int or not 0 <= index < len(servers):
             index = self._checked(index, turn)
@@ -201,6 +202,7 @@ class Fleet:
         homes[turn.session_id] = index
         run.latest[turn.session_id] = turn.index
         homes.setdefault(None, index)
+        run.known.sent(index)
         server = servers[index]
         server.load += 1
         request = Request(turn, now, Sent(run, gap_ps), run.program.id)
@@ -256,6 +258,7 @@ class Fleet:
             )
         )
         self._turns_left -= 1
+        sent.run.known.done(request, self._kernel.now)
         if self._progress is not None and self._turns_left % PROGRESS_EVERY == 0:
             self._progress(self._turns - self._turns_left)
         self._orchestrator.finished(sent.run, turn, finish_ps)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from agentservesim.fleet.programs import ProgramRecord
 from agentservesim.fleet.tools import ToolSimulator
 from agentservesim.kernel import Kernel
 from agentservesim.model import Dependency, Program, Turn
@@ -21,7 +22,7 @@ class ProgramRun:
     waiting_for: dependencies of each turn that are still open. ready_ps: when each turn may start, as
     far as known; cause_ps: when the last trigger it waits for fired, the program's start being the
     first. end_ps: the last token so far. homes: instance of each session's last turn (None stands for
-    the program). latest: index of that turn.
+    the program). latest: index of that turn. known: what the servers know of it.
     """
 
     __slots__ = (
@@ -29,6 +30,7 @@ class ProgramRun:
         "dependents",
         "end_ps",
         "homes",
+        "known",
         "latest",
         "next_turns",
         "program",
@@ -55,6 +57,7 @@ class ProgramRun:
         self.cause_ps = [start_ps] * len(turns)
         self.homes: dict[str | None, int] = {}
         self.latest: dict[str, int] = {}
+        self.known = ProgramRecord(program, start_ps)
         self.dependents: list[list[tuple[int, Dependency]]] = [[] for _ in turns]
         for turn in turns:
             for dependency in turn.dependencies:

@@ -19,7 +19,7 @@ class ProgramView(Protocol):
 
     @property
     def arrival_s(self) -> float:
-        """When its first turn was ready."""
+        """When it arrived."""
 
     @property
     def turns_done(self) -> int:
@@ -31,7 +31,7 @@ class ProgramView(Protocol):
 
     @property
     def context_tokens(self) -> int:
-        """Prompt and reply of the latest done turn of each of its sessions, summed."""
+        """Prompt, and reply if it is done, of the latest turn of each of its sessions, summed."""
 
     @property
     def service_s(self) -> float:
@@ -75,7 +75,7 @@ class ProgramView(Protocol):
 
 
 class ProgramArrived(NamedTuple):
-    """A program's first turn is ready."""
+    """A program's first turn was sent."""
 
     program: ProgramView
 
