@@ -165,3 +165,22 @@ def test_events_that_ask_for_events_keep_the_order_and_the_clock_never_goes_back
     ran = through_the_kernel()
     assert ran == through_a_list()
     assert [time for time, _ in ran] == sorted(time for time, _ in ran)
+
+
+def test_ticks_last_as_long_as_anything_else_is_pending() -> None:
+    kernel, ran = Kernel(), list[tuple[str, int]]()
+    kernel.every(3, lambda: ran.append(("a", kernel.now)))
+    kernel.every(2, lambda: ran.append(("b", kernel.now)))
+    kernel.at(7, lambda _: kernel.cancel(kernel.at(50, ran.append, ("never", 50))))
+    kernel.cancel(kernel.at(60, ran.append, ("never", 60)))
+    kernel.run()
+    assert ran == [("b", 2), ("a", 3), ("b", 4), ("a", 6), ("b", 6)]
+    assert kernel.now == 7
+    assert not kernel.step()
+
+
+def test_ticks_go_on_while_they_are_wanted() -> None:
+    kernel, ran = Kernel(), list[int]()
+    kernel.every(2, lambda: ran.append(kernel.now), wanted=lambda: kernel.now < 7)
+    kernel.run()
+    assert ran == [2, 4, 6, 8]

@@ -20,12 +20,15 @@ Event = list[Any]
 class Kernel:
     """A clock with a heap of pending events. Time is an integer; its unit is the user's choice."""
 
-    __slots__ = ("_heap", "_next_id", "now")
+    __slots__ = ("_cancelled", "_heap", "_next_id", "_ticks", "_wanted", "now")
 
     def __init__(self) -> None:
         self.now = 0
         self._heap: list[Event] = []
         self._next_id = 0
+        self._cancelled = 0
+        self._ticks = 0
+        self._wanted: list[Callable[[], bool]] = []
 
     def at(self, time: int, action: Action, argument: Any = None, priority: int = 0) -> Event:
         """Run `action(argument)` at `time`; of equal times the lowest priority runs first.
@@ -43,9 +46,38 @@ class Kernel:
         """Run `action(argument)` when `delay` has passed."""
         return self.at(self.now + delay, action, argument, priority)
 
+    def every(
+        self, period: int, action: Callable[[], None], wanted: Callable[[], bool] | None = None
+    ) -> None:
+        """Run `action()` whenever another `period` has passed.
+
+        Ticks do not keep a run alive: it is over when nothing else is pending, unless one is `wanted()`.
+        """
+        if wanted is not None:
+            self._wanted.append(wanted)
+
+        def tick(_: object) -> None:
+            action()
+            self.after(period, tick)
+
+        self._ticks += 1
+        self.after(period, tick)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is pending but ticks."""
+        return len(self._heap) == self._cancelled + self._ticks
+
+    @property
+    def _over(self) -> bool:
+        """Whether only ticks are left, and nobody wants them."""
+        return self.idle and not any(wanted() for wanted in self._wanted)
+
     def cancel(self, event: Event) -> None:
         """Forget a pending event. Cancelling twice, or after it ran, has no effect."""
-        event[3] = None
+        if event[3] is not None:
+            event[3] = None
+            self._cancelled += 1
 
     @property
     def pending(self) -> int:
@@ -57,12 +89,13 @@ class Kernel:
         heap = self._heap
         while heap and heap[0][3] is None:
             heappop(heap)
+            self._cancelled -= 1
         return heap[0][0] if heap else None
 
     def step(self) -> bool:
         """Run the next event; False when there is none."""
         heap = self._heap
-        while heap:
+        while heap and not (self._ticks and self._over):
             event = heappop(heap)
             action = event[3]
             if action is not None:
@@ -70,20 +103,23 @@ class Kernel:
                 self.now = event[0]
                 action(event[4])
                 return True
+            self._cancelled -= 1
         return False
 
     def run(self, until: int | None = None) -> None:
         """Run events until none is left, or until the next one lies after `until`."""
         if until is not None:
-            while (time := self.peek()) is not None and time <= until:
-                self.step()
+            while (time := self.peek()) is not None and time <= until and self.step():
+                pass
             self.now = max(self.now, until)
             return
         heap = self._heap
-        while heap:
+        while heap and not (self._ticks and self._over):
             event = heappop(heap)
             action = event[3]
             if action is not None:
                 event[3] = None
                 self.now = event[0]
                 action(event[4])
+            else:
+                self._cancelled -= 1
