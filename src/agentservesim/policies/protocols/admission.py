@@ -39,7 +39,7 @@ class Admit:
 class Hold:
     """The turn waits.
 
-    until_s: not asked about again before then; None asks again whenever a turn ends and at each tick.
+    until_s: when to ask again; None is whenever a turn ends. All are asked about after each tick.
     blocks: those that have waited less long are not asked about either, until this one is let in.
     """
 
@@ -59,10 +59,11 @@ Verdict = Admit | Hold | Reject
 
 
 class TurnEnded(NamedTuple):
-    """A turn's last token is with the client; `cached_tokens` of its prompt did not have to be computed."""
+    """A turn's last token is out; `cached_tokens` of its prompt did not have to be computed."""
 
     program: ProgramView
     prompt_tokens: int
+    output_tokens: int
     cached_tokens: int
 
 
@@ -73,8 +74,8 @@ AdmissionEvent = TurnEnded | ProgramEnded
 class Admission(Protocol):
     """Decides when the servers take on a turn that is ready.
 
-    Optional: `observe(event)`; `tick_s` with `review(fleet)`, called every `tick_s` seconds before the held
-    turns are asked about again, the longest held first.
+    Optional: `observe(event)`; `tick_s` with `review(fleet)`, called every `tick_s` seconds, after which all
+    held turns are asked about again, the longest held first.
     """
 
     def admit(self, program: ProgramView, turn: TurnView, fleet: FleetView) -> Admit | Hold | Reject:

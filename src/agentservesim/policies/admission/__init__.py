@@ -1,0 +1,9 @@
+"""When the servers take on a turn: one policy per file, all through the public protocol."""
+
+from agentservesim.policies.admission.always import Always
+from agentservesim.policies.admission.concur import Concur
+from agentservesim.policies.admission.max_programs import MaxPrograms
+from agentservesim.policies.admission.thunderagent import ThunderAgent
+from agentservesim.policies.admission.token_bucket import TokenBucket
+
+__all__ = ["Always", "Concur", "MaxPrograms", "ThunderAgent", "TokenBucket"]
