@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from agentservesim.cost import Cost, build_cost
 from agentservesim.cost.config import CostConfig
+from agentservesim.engine.alone import Alone
 from agentservesim.engine.config import EngineConfig
 from agentservesim.fleet import Counts, Fleet, InstanceSpec
 from agentservesim.fleet.config import ToolsConfig
@@ -40,6 +41,19 @@ class InstanceConfig(CostConfig, EngineConfig):
     name: str = Field("", description="Name of the group in results; empty means the GPU's name.")
 
 
+def _objective(text: str) -> str:
+    from agentservesim.results import parse_objective
+
+    return parse_objective(text).text
+
+
+def _limit(text: str) -> str:
+    from agentservesim.results import parse_limit
+
+    parse_limit(text)
+    return text
+
+
 class Scenario(BaseModel):
     """Everything that decides a run. Two runs of one scenario give the same bytes."""
 
@@ -62,6 +76,12 @@ class Scenario(BaseModel):
         description="Where a program's KV is while its tools run: see `list residency`, or module:Class.",
     )
     tools: ToolsConfig = Field(default=ToolsConfig(), description="How long tool calls take.")
+    slo: tuple[Annotated[str, AfterValidator(_objective)], ...] = Field(
+        default=(), description="Service level objectives, as turn.ttft.p99<2s."
+    )
+    goodput: tuple[Annotated[str, AfterValidator(_limit)], ...] = Field(
+        default=(), description="Limits inside which a turn or program is good, as ttft:2s."
+    )
     seed: int = Field(0, ge=0, description="Seed of every random draw.")
     leap: bool = Field(True, description="Take runs of decode steps at once; the numbers are the same.")
     record_steps: bool = Field(False, description="Keep a row per engine step.")
@@ -86,7 +106,7 @@ def read_scenario_settings(path: Path) -> Settings:
     settings.values.setdefault("name", path.stem)
     groups = settings.values.get("instances")
     for table in (settings.values.get("workload"), *(groups if isinstance(groups, list) else ())):
-        for key in ("trace", "tables", "model"):
+        for key in ("trace", "tables", "model", "calibration"):
             value = table.get(key) if isinstance(table, dict) else None
             if isinstance(value, str) and ("/" in value or (path.parent / value).is_file()):
                 table[key] = str(path.parent / value)
@@ -120,7 +140,8 @@ class Plan:
         A `residency` policy given as an object takes the place of the scenario's. Raises RunError, which
         has the result so far, where a policy fails.
         """
-        from agentservesim.results import Recorder, make_result  # not before it is needed: it loads polars
+        # Not before it is needed: it loads polars.
+        from agentservesim.results import Recorder, Targets, make_result
 
         scenario = self.scenario
         policy = load_policy("residency", scenario.residency) if residency is None else residency
@@ -152,7 +173,8 @@ class Plan:
                 "provenance": {**self.provenance(), "oracle": isinstance(policy, OraclePolicy)},
             }
             recorder.clock_ps = fleet.now_ps
-            return make_result(facts, recorder, self.workload.programs, self._new_tokens(), fault)
+            targets = Targets.of(scenario.slo, scenario.goodput)
+            return make_result(facts, recorder, self.workload.programs, self._known(), targets, fault)
 
         try:
             return result(fleet.run(progress))
@@ -161,11 +183,23 @@ class Plan:
                 raise
             raise RunError(str(error), result(fleet.counts, str(error))) from error
 
-    def _new_tokens(self) -> list[int]:
-        """Prompt tokens of each turn that no turn before it had, by program and turn."""
+    def _known(self) -> dict[str, list[int]]:
+        """Columns of each turn, by program and turn, that do not depend on how the run went.
+
+        new_tokens: prompt tokens that no turn before had. alone_ps: time on an idle instance of the group
+        that is fastest for the turn.
+        """
         turns = [turn for program in self.workload.programs for turn in program.turns]
-        hits = unlimited_hits(turns)
-        return [turn.prompt_tokens - hit for turn, hit in zip(turns, hits, strict=True)]
+        sent = list(zip(turns, unlimited_hits(turns), strict=True))
+        idle = [
+            Alone(group, cost.step_time, cost.frontend_in_ps + cost.frontend_out_ps)
+            for group, cost in zip(self.scenario.instances, self.costs, strict=True)
+        ]
+        alone_ps = [
+            min(instance.turn_ps(turn.prompt_tokens, hit, turn.output_tokens) for instance in idle)
+            for turn, hit in sent
+        ]
+        return {"new_tokens": [turn.prompt_tokens - hit for turn, hit in sent], "alone_ps": alone_ps}
 
     def provenance(self) -> dict[str, Any]:
         """Where the numbers come from: this program's version, the trace, each group's cost model."""
@@ -196,23 +230,30 @@ class Plan:
     def instances(self) -> list[InstanceSpec]:
         """The instances to build, group by group."""
         return [
-            InstanceSpec(
-                name=f"{group.name or group.gpu}-{number}",
-                engine=group,
-                step_time=cost.step_time,
-                num_gpu_blocks=cost.num_gpu_blocks,
-                frontend_in_ps=cost.frontend_in_ps,
-                frontend_out_ps=cost.frontend_out_ps,
-                kv_shape=KvShape(
-                    group.block_size,
-                    group.block_size * cost.kv_bytes_per_token,
-                    group.tensor_parallel_size,
-                    cost.layers,
-                ),
-            )
+            spec
             for group, cost in zip(self.scenario.instances, self.costs, strict=True)
             for number in range(group.count)
+            for spec in instance_specs(group, cost, f"{group.name or group.gpu}-{number}")
         ]
+
+
+def instance_specs(group: InstanceConfig, cost: Cost, name: str) -> list[InstanceSpec]:
+    """One instance of a group: its engine, or each of its data-parallel engines."""
+    engines = group.data_parallel_size
+    shape = KvShape(
+        group.block_size, group.block_size * cost.kv_bytes_per_token, group.tensor_parallel_size, cost.layers
+    )
+    spec = InstanceSpec(
+        name=name,
+        engine=group,
+        step_time=cost.step_time,
+        num_gpu_blocks=cost.num_gpu_blocks,
+        frontend_in_ps=cost.frontend_in_ps,
+        frontend_out_ps=cost.frontend_out_ps,
+        kv_shape=shape,
+        wave=name if engines > 1 and cost.sparse else None,
+    )
+    return [replace(spec, name=f"{name}.{rank}") if engines > 1 else spec for rank in range(engines)]
 
 
 def prepare(scenario: Scenario) -> Plan:

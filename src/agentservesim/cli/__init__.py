@@ -6,6 +6,7 @@ what they need when they run, so that help and errors come at once.
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,10 +16,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
-from agentservesim.cli import facts, running, traces
+from agentservesim.cli import facts, hardware, running, traces
+from agentservesim.cli.output import BAD_INPUT, BUG, INTERRUPTED
 from agentservesim.model import InputError
 
-BUG, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 def _usage_fault(error: typer.TyperException) -> str:
@@ -58,6 +59,7 @@ def build_app(with_flags: bool) -> typer.Typer:
     app.command("check", cls=Grouped)(_flagged(running.check, with_flags))
     app.command("list")(facts.list_)
     app.command("metrics")(facts.metrics)
+    app.command("calibrate")(hardware.calibrate)
     app.command("validate")(facts.validate)
     trace.command("stats", cls=Grouped)(_flagged(traces.trace_stats, with_flags, only="workload"))
     trace.command("convert", cls=Grouped)(_flagged(traces.trace_convert, with_flags, only="workload"))
@@ -111,6 +113,15 @@ def _about(
     pass
 
 
+def _spread(words: list[str]) -> list[str]:
+    """`--goodput ttft:2s tpot:50ms`, as vLLM's benchmarks take it, with the option before each limit."""
+    spread: list[str] = []
+    for word in words:
+        more = len(spread) > 1 and spread[-2] == "--goodput" and re.fullmatch(r"[\w.]+:\w+", word)
+        spread += ["--goodput", word] if more else [word]
+    return spread
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -119,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.path.append(str(Path.cwd()))  # where --router my_module:MyRouter looks
     try:
         app = build_app(with_flags=words[0] in ("run", "check", "trace"))
-        code = app(words, prog_name="agentservesim", standalone_mode=False)
+        code = app(_spread(words), prog_name="agentservesim", standalone_mode=False)
     except InputError as error:
         _fail(str(error), BAD_INPUT)
     except typer.TyperException as error:

@@ -14,41 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
-from agentservesim.model import InputError, Path, Segment, Turn
+from agentservesim.model import InputError, Turn
+from agentservesim.workload.tokens import TokenTree
 
 VOCABULARY = 32000
-
-
-class TokenTree:
-    """Token sequences as paths: the prefix tree of all sequences that were placed."""
-
-    def __init__(self) -> None:
-        self._tokens: dict[Segment, list[int]] = {}
-        self._children: dict[tuple[Segment | None, int, int], Segment] = {}
-
-    def place(self, tokens: list[int]) -> Path:
-        """The path of a sequence; equal prefixes get equal paths."""
-        path: list[tuple[Segment, int]] = []
-        segment, at = None, 0
-        while at < len(tokens):
-            child = self._children.get((segment, at, tokens[at]))
-            if child is None:
-                child = Segment(at, segment)
-                self._children[segment, at, tokens[at]] = child
-                self._tokens[child] = tokens[at:]
-            have = self._tokens[child]
-            start, end = at, min(len(tokens), at + len(have))
-            if tokens[start:end] == have[: end - start]:
-                at = end
-                if at < len(tokens) and (child, at, tokens[at]) not in self._children:
-                    have.extend(tokens[at:])
-                    at = len(tokens)
-            else:
-                while tokens[at] == have[at - start]:
-                    at += 1
-            path.append((child, at))
-            segment = child
-        return tuple(path)
 
 
 @dataclass(slots=True)

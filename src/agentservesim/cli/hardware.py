@@ -1,0 +1,89 @@
+"""Commands about real engines: calibrate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agentservesim.model import InputError
+
+if TYPE_CHECKING:
+    from agentservesim.calibration import StepLog
+    from agentservesim.cost.calibration import Calibration
+
+
+def calibrate(
+    logs: Annotated[list[Path], typer.Argument(help="Step logs of a real engine: NAME.steps.jsonl[.gz].")],
+    out: Annotated[Path, typer.Option(help="File to write, for --calibration of run and validate.")] = Path(
+        "calibration.json"
+    ),
+    hold_out: Annotated[
+        float, typer.Option(min=0.0, max=0.5, help="Share of the steps that is not fitted, only judged.")
+    ] = 0.2,
+    model: Annotated[
+        str, typer.Option(help="With --gpu: fit the host and the machine's speed to this model's operators.")
+    ] = "",
+    gpu: Annotated[str, typer.Option(help="With --model: the accelerator that the log is of.")] = "",
+    tables: Annotated[Path | None, typer.Option(help="Operator tables that price the operators.")] = None,
+) -> None:
+    """Fit step times and front-end latencies to the step logs of a real engine."""
+    from agentservesim.calibration import fit_linear, front_end, read_step_log, read_turns, turns_beside
+
+    if bool(model) != bool(gpu):
+        raise InputError("calibrate: --model and --gpu go together; leave both out to fit six coefficients")
+    runs = [read_step_log(path) for path in logs]
+    found = _of_deployment(runs, model, gpu, tables, hold_out) if model else fit_linear(runs, hold_out)
+    watched = [
+        front_end(run, read_turns(beside))
+        for run, path in zip(runs, logs, strict=True)
+        if (beside := turns_beside(path)) is not None
+    ]
+    if watched:
+        in_s = sum(ends.in_s for ends in watched) / len(watched)
+        out_s = sum(ends.out_s for ends in watched) / len(watched)
+        found = found.model_copy(update={"front_end": type(watched[0])(in_s=in_s, out_s=out_s)})
+    _print(found)
+    found.write(out)
+    print(f"written to {out}", file=sys.stderr)
+
+
+def _of_deployment(
+    runs: Sequence[StepLog], model: str, gpu: str, tables: Path | None, hold_out: float
+) -> Calibration:
+    from agentservesim.calibration import fit_host
+    from agentservesim.cost import CostConfig, build_cost
+    from agentservesim.cost.roofline import IDEAL, Efficiency
+    from agentservesim.settings import Settings, validate
+
+    given = {"model": model, "gpu": gpu, "host_overhead_s": 0.0, "prefill_overhead_s": 0.0}
+    bare = validate(CostConfig, Settings({**given, "tables": tables}, source="calibrate"))
+    least = bare.model_copy(update={"step_time": "roofline", "efficiency": Efficiency(**IDEAL)})
+    limits = runs[0].limits
+    kernels, floor = (
+        build_cost(
+            config,
+            block_size=limits.block_size,
+            max_num_batched_tokens=limits.max_num_batched_tokens,
+            max_num_seqs=limits.max_num_seqs,
+        ).step_time
+        for config in (bare, least)
+    )
+    return fit_host(runs, kernels, floor, hold_out)
+
+
+def _print(found: Calibration) -> None:
+    part = found.linear or found.host
+    assert part is not None
+    for name, field in type(part).model_fields.items():
+        print(f"{name:<20}{getattr(part, name):>12.4g}  {field.description}")
+    if found.front_end is not None:
+        for name, field in type(found.front_end).model_fields.items():
+            print(f"{'front end ' + name:<20}{getattr(found.front_end, name):>12.4g}  {field.description}")
+    for label, error in (("fitted", found.fitted), ("held out", found.held_out)):
+        if error is not None:
+            print(f"{label}: {error.steps:,} steps, each {error.mape:.1%} off, sum {error.total:+.2%}")
+    print(f"spread of the logs' speeds: {found.speed_spread:.1%}; of steps: {found.step_spread:.1%}")
