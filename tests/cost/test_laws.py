@@ -45,7 +45,7 @@ def backend(request: pytest.FixtureRequest, config_json: Path, table_folder: Pat
             "roofline": CostConfig(model="qwen3-14b", gpu="h100-sxm"),
             "windows": CostConfig(model="gpt-oss-20b", gpu="rtx-pro-6000", tensor_parallel_size=2),
             "experts": CostConfig(
-                model="qwen3-30b-a3b", gpu="h200-sxm", kv_cache_dtype="fp8", expert_parallel_size=2
+                model="qwen3-30b-a3b", gpu="h200-sxm", kv_cache_dtype="fp8", data_parallel_size=2
             ),
             "tables": CostConfig(model=str(config_json), gpu="rtx-4090", tables=table_folder),
         }[request.param]

@@ -60,7 +60,8 @@ def test_sparse_layers_read_the_experts_they_wake() -> None:
     model = Roofline(on, Efficiency(**IDEAL, sampler_s=0.0), Host())
     expert, attention = 3 * 2048 * 768, 2048 * (32 + 8) * 128 + 32 * 128 * 2048
     # One token wakes its 8; the router is small and left out of the roofline.
-    assert model.dense_ps(1) / 1e12 == pytest.approx(48 * 2 * (attention + 8 * expert) / 3.35e12, rel=1e-6)
+    assert model.dense_ps(1) / 1e12 == pytest.approx(48 * 2 * attention / 3.35e12, rel=1e-6)
+    assert model.shared_ps(1, 0) / 1e12 == pytest.approx(48 * 2 * 8 * expert / 3.35e12, rel=1e-6)
     mlp = on.groups[0].feed_forward
     assert on.awake_experts(mlp, 1) == pytest.approx(8)
     assert on.awake_experts(mlp, 2) == pytest.approx(128 * (1 - (120 / 128) ** 2))
@@ -69,9 +70,9 @@ def test_sparse_layers_read_the_experts_they_wake() -> None:
 
 def test_shared_experts_are_read_in_part() -> None:
     model, gpu = load_model("qwen3-30b-a3b"), load_accelerator("h100-sxm")
-    alone, shared = Deployment(model, gpu), Deployment(model, gpu, expert_ranks=2)
+    alone, shared = Deployment(model, gpu), Deployment(model, gpu, engines=2)
     mlp = alone.groups[0].feed_forward
-    assert shared.awake_experts(mlp, 8) == pytest.approx(alone.awake_experts(mlp, 16) / 2)
+    assert shared.awake_experts(mlp, 16) == pytest.approx(alone.awake_experts(mlp, 16) / 2)
 
 
 def test_quantised_weights_are_read_and_computed_faster() -> None:

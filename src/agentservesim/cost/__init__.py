@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 
 from agentservesim.cost.accelerators import list_gpus, load_accelerator
 from agentservesim.cost.base import Batch, StepTime
+from agentservesim.cost.calibration import read_calibration
 from agentservesim.cost.capacity import kv_blocks
 from agentservesim.cost.config import CostConfig
-from agentservesim.cost.deployment import Deployment
+from agentservesim.cost.deployment import Deployment, Network
+from agentservesim.cost.linear import Linear
 from agentservesim.cost.models import Model, list_models, load_model
 from agentservesim.cost.operators import Host, capture_sizes
 from agentservesim.cost.roofline import Roofline
@@ -24,7 +26,7 @@ class Cost:
     """Everything the engine needs to know about its hardware.
 
     num_gpu_blocks: KV blocks of an instance. kv_bytes_per_token: of all ranks together.
-    layers: of the model.
+    layers: of the model. sparse: whether it has experts, which its data-parallel engines share.
     frontend_in_ps: client to scheduler queue; frontend_out_ps: token out of the engine to client.
     provenance: which number came from where, for the result.
     """
@@ -33,6 +35,7 @@ class Cost:
     num_gpu_blocks: int
     kv_bytes_per_token: int
     layers: int
+    sparse: bool
     frontend_in_ps: int
     frontend_out_ps: int
     provenance: dict[str, str]
@@ -46,14 +49,23 @@ def build_cost(
     Raises InputError for unknown names, a parallelism the model does not allow, unreadable tables,
     and a model that does not fit.
     """
+    found = read_calibration(config.calibration) if config.calibration else None
+    if found is not None:
+        config = config.model_copy(update=found.settings())
     on = Deployment(
         _model(config),
         load_accelerator(config.gpu),
         config.tensor_parallel_size,
         config.kv_cache_dtype,
-        config.expert_parallel_size,
+        config.data_parallel_size,
+        config.pipeline_parallel_size,
+        Network(config.gpus_per_node, config.network_bytes_per_s, config.network_latency_s),
     )
-    step_time, source = _step_time(config, on, max_num_seqs)
+    if found is not None and found.linear is not None:
+        step_time: StepTime = Linear(found.linear, config.step_time_scale)
+        source = f"coefficients in {config.calibration}"
+    else:
+        step_time, source = _step_time(config, on, max_num_seqs)
     pinned = config.num_gpu_blocks
     blocks = pinned or kv_blocks(
         on,
@@ -74,6 +86,7 @@ def build_cost(
         num_gpu_blocks=blocks,
         kv_bytes_per_token=on.ranks * on.model.kv_bytes_per_token(on.kv_dtype, on.ranks),
         layers=on.model.layers,
+        sparse=on.model.sparse,
         frontend_in_ps=to_ps(config.frontend_in_s),
         frontend_out_ps=to_ps(config.frontend_out_s),
         provenance=provenance,
@@ -95,6 +108,7 @@ def _step_time(config: CostConfig, on: Deployment, max_num_seqs: int) -> tuple[S
         prefill_ps=to_ps(config.prefill_overhead_s),
         graphs=capture_sizes(max_num_seqs, config.enforce_eager),
         scale=config.step_time_scale,
+        engines=on.engines,
     )
     if config.tables is None and config.step_time == "tables":
         raise InputError("step_time: 'tables' needs a folder of operator tables; give it as `tables`")

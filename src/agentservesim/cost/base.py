@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,25 @@ class StepTime(Protocol):
 
     def growth_ps(self, batch: Batch) -> int:
         """Growth of a decode-only step's duration from one step to the next, in picoseconds."""
+
+
+@runtime_checkable
+class WaveTime(StepTime, Protocol):
+    """How long the steps of engines last that go in step (`agentservesim.engine.wave`).
+
+    A wave's step lasts as long as its slowest rank: `wave_ps` is the largest `rank_ps` and what all ranks
+    share. `tokens` are those of each rank, 0 for a dummy batch. Laws: the step lasts no shorter than any
+    rank alone needs; and it grows with the `rows_ps` of the slowest rank, picosecond for picosecond.
+    """
+
+    def rows_ps(self, batch: Batch) -> int:
+        """What a rank's own rows add to a step: attention and head; grows by `growth_ps`."""
+
+    def rank_ps(self, tokens: Sequence[int], rank: int, rows_ps: int) -> int:
+        """What one rank computes by itself in a step, in picoseconds."""
+
+    def wave_ps(self, tokens: Sequence[int], rows_ps: Sequence[int], prefill: bool) -> int:
+        """Duration of a step of all ranks in picoseconds, at least 1; `prefill` if any has chunks."""
 
 
 def step_seconds(model: StepTime, batch: Batch) -> float:

@@ -1,10 +1,11 @@
-"""Collectives between the ranks of a tensor-parallel group, by the alpha-beta model."""
+"""Collectives between accelerators, by the alpha-beta model: a start-up time and bytes over bandwidth."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from agentservesim.cost.accelerators import Accelerator
+from agentservesim.cost.deployment import Deployment, Network
 from agentservesim.cost.models import DTYPE_BYTES, Model
 
 LATENCY_S = {"nvlink": 5e-6, "pcie": 15e-6}
@@ -15,42 +16,78 @@ LINK_EFFICIENCY = 0.75
 
 
 @dataclass(frozen=True, slots=True)
-class Collectives:
-    """Links of a tensor-parallel group of `ranks` accelerators, and of the `expert_ranks` instances
-    that share experts."""
+class Group:
+    """Accelerators that talk to one another: how many, and the links between them."""
 
-    ranks: int
-    expert_ranks: int
+    size: int
     latency_s: float
     bytes_per_s: float
 
     @classmethod
-    def of(cls, accelerator: Accelerator, ranks: int, expert_ranks: int) -> Collectives:
-        """A group on one node, joined by the accelerator's own link."""
-        rate = accelerator.link_bytes_per_s * LINK_EFFICIENCY
-        return cls(ranks, expert_ranks, LATENCY_S[accelerator.link], rate)
+    def of(cls, accelerator: Accelerator, network: Network, size: int, span: int) -> Group:
+        """`size` accelerators, spread evenly over `span` neighbouring ones.
 
-    def all_reduce_s(self, message_bytes: int) -> float:
-        """Seconds of an all-reduce: each rank sends 2 (n-1)/n of the message (ring or its NVLink equals)."""
-        if self.ranks == 1:
+        Within a node they use the accelerator's own link. A ring over several nodes passes each border
+        once, over the network adapters of all its members in the node, and is no faster than those.
+        """
+        rate, latency = accelerator.link_bytes_per_s, LATENCY_S[accelerator.link]
+        if span > network.gpus_per_node:
+            members = max(1, size * network.gpus_per_node // span)
+            rate = min(rate, network.bytes_per_s * members) if members > 1 else network.bytes_per_s
+            latency += network.latency_s
+        return cls(size, latency, rate * LINK_EFFICIENCY)
+
+    def all_reduce_s(self, message_bytes: float) -> float:
+        """Seconds of an all-reduce: each sends 2 (n-1)/n of the message (ring or its NVLink equals)."""
+        if self.size == 1:
             return 0.0
-        return self.latency_s + 2 * (self.ranks - 1) / self.ranks * message_bytes / self.bytes_per_s
+        return self.latency_s + 2 * (self.size - 1) / self.size * message_bytes / self.bytes_per_s
+
+    def gather_s(self, received_bytes: float) -> float:
+        """Seconds of an all-gather, or of a reduce-scatter, in which nobody gets more bytes than these."""
+        return 0.0 if self.size == 1 else self.latency_s + received_bytes / self.bytes_per_s
+
+    def send_s(self, message_bytes: float) -> float:
+        """Seconds to hand a message on to the next."""
+        return 0.0 if self.size == 1 else self.latency_s + message_bytes / self.bytes_per_s
+
+
+@dataclass(frozen=True, slots=True)
+class Collectives:
+    """The groups of a deployment: ranks that share layers, stages, and engines that share experts."""
+
+    ranks: Group
+    stages: Group
+    engines: Group
+
+    @classmethod
+    def of(cls, on: Deployment) -> Collectives:
+        """The groups as vLLM numbers its accelerators: ranks within stages within engines."""
+
+        def group(size: int, span: int) -> Group:
+            return Group.of(on.accelerator, on.network, size, span)
+
+        engine = on.ranks * on.stages
+        return cls(
+            group(on.ranks, on.ranks), group(on.stages, engine), group(on.engines, engine * on.engines)
+        )
 
     def layers_s(self, model: Model, tokens: int) -> float:
         """Seconds of a forward pass of `tokens` tokens: two all-reduces a layer and one after the
-        embedding; with shared experts also, a sparse layer, every instance's tokens gathered to
-        all and the sums scattered back."""
+        embedding, and the activations (states and residual) from each stage to the next."""
         message = tokens * model.hidden * DTYPE_BYTES[model.dtype]
-        reduced = (2 * model.layers + 1) * self.all_reduce_s(message)
-        if self.expert_ranks == 1:
-            return reduced
+        reduced = (2 * model.layers + 1) * self.ranks.all_reduce_s(message)
+        return reduced + (self.stages.size - 1) * self.stages.send_s(2 * message / self.ranks.size)
+
+    def exchange_s(self, model: Model, received: int) -> float:
+        """Seconds in which engines exchange tokens for the experts of all sparse layers: the tokens of all
+        are gathered and the sums scattered back, `received` being the most one gets from the others
+        (vLLM's `allgather_reducescatter`)."""
+        message = received * model.hidden * DTYPE_BYTES[model.dtype]
         sparse = sum(group.count for group in model.groups if group.feed_forward.experts)
-        exchange = self.latency_s + (self.expert_ranks - 1) * message / self.bytes_per_s
-        return reduced + 2 * sparse * exchange
+        return 2 * sparse * self.engines.gather_s(message)
 
     def gather_s(self, model: Model, sequences: int) -> float:
         """Seconds to gather the head's logits, cut along the vocabulary."""
-        if self.ranks == 1:
-            return 0.0
         message = sequences * model.vocabulary * DTYPE_BYTES[model.dtype]
-        return self.latency_s + (self.ranks - 1) / self.ranks * message / self.bytes_per_s
+        return self.ranks.gather_s((self.ranks.size - 1) / self.ranks.size * message)

@@ -27,11 +27,21 @@ class CostConfig(BaseModel):
     )
     gpu: str = Field("h100-sxm", min_length=1, description="Catalogue name of the accelerator.")
     tensor_parallel_size: int = Field(1, ge=1, le=64, description="Accelerators that share each layer.")
-    expert_parallel_size: int = Field(
+    pipeline_parallel_size: int = Field(
+        1, ge=1, le=64, description="Groups of accelerators that each hold a part of the layers."
+    )
+    data_parallel_size: int = Field(
         1,
         ge=1,
-        le=64,
-        description="Instances that share the experts of a sparse model, taken to be equally busy.",
+        le=1024,
+        description="Engines of each instance; those of a sparse model share its experts and go in step.",
+    )
+    gpus_per_node: int = Field(8, ge=1, le=1024, description="Accelerators joined by their own links.")
+    network_bytes_per_s: float = Field(
+        50e9, gt=0, description="Bandwidth of an accelerator's network adapter, one direction."
+    )
+    network_latency_s: float = Field(
+        10e-6, ge=0, le=1.0, description="Start-up time of a message between nodes."
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto", description="Type of weights and activations; auto is the model's own."
@@ -59,6 +69,9 @@ class CostConfig(BaseModel):
     )
     tables: Path | None = Field(
         None, description="Folder of measured operator tables (one tensor-parallel degree)."
+    )
+    calibration: Path | None = Field(
+        None, description="File that `agentservesim calibrate` wrote; it goes before the settings it fits."
     )
     efficiency: Efficiency = Field(
         default_factory=Efficiency, description="How much of the spec sheet the roofline's operators reach."

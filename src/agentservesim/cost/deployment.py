@@ -1,4 +1,4 @@
-"""A model on the accelerators of one instance."""
+"""A model on the accelerators of one engine."""
 
 from __future__ import annotations
 
@@ -9,17 +9,36 @@ from agentservesim.cost.models import DTYPE_BYTES, MXFP4_BYTES, FeedForward, Lay
 
 
 @dataclass(frozen=True, slots=True)
-class Deployment:
-    """One model on the ranks of one instance; numbers below are those of a single rank.
+class Network:
+    """How accelerators of different nodes are joined: one network adapter for each accelerator."""
 
-    `expert_ranks` instances, each busy alike, share the experts: each holds its part of every layer's.
+    gpus_per_node: int = 8
+    bytes_per_s: float = 50e9
+    latency_s: float = 10e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One model on the accelerators of one engine; numbers below are those of a single accelerator.
+
+    `ranks` accelerators share each layer, `stages` such groups follow one another, each with its part of
+    the layers. `engines` data-parallel engines go in step and share the experts of a sparse model: each
+    accelerator of all of them holds an equal part, whole experts or slices of each. Accelerators are
+    numbered as in vLLM: ranks within stages within engines, node by node.
     """
 
     model: Model
     accelerator: Accelerator
     ranks: int = 1
     kv_dtype: str = "auto"
-    expert_ranks: int = 1
+    engines: int = 1
+    stages: int = 1
+    network: Network = Network()
+
+    @property
+    def expert_ways(self) -> int:
+        """Accelerators that share the experts of a layer."""
+        return self.ranks * self.engines
 
     @property
     def kv_number_bytes(self) -> int:
@@ -43,7 +62,7 @@ class Deployment:
 
     @property
     def groups(self) -> tuple[LayerGroup, ...]:
-        """Layer groups as cut for one rank."""
+        """Layer groups as cut for one rank; its experts stay whole, see `awake_experts`."""
         return tuple(
             LayerGroup(g.count, g.attention.shard(self.ranks), g.feed_forward.shard(self.ranks))
             for g in self.model.groups
@@ -52,10 +71,10 @@ class Deployment:
     @property
     def weight_bytes(self) -> int:
         """Bytes of the weights."""
-        return self.model.weight_bytes(self.ranks, self.expert_ranks)
+        return self.model.weight_bytes(self.ranks, self.expert_ways, self.stages)
 
     def awake_experts(self, mlp: FeedForward, tokens: int) -> float:
-        """Experts of this rank that a step of `tokens` tokens on each instance is expected to wake:
+        """Experts of an accelerator that a step of `tokens` tokens in all engines is expected to wake:
         each token picks k of all E at random, so of T tokens some pick one with 1 - (1 - k/E)^T."""
-        chance = 1.0 - (1.0 - mlp.experts_per_token / mlp.experts) ** (tokens * self.expert_ranks)
-        return mlp.experts / self.expert_ranks * chance
+        chance = 1.0 - (1.0 - mlp.experts_per_token / mlp.experts) ** tokens
+        return mlp.experts / self.expert_ways * chance

@@ -18,7 +18,7 @@ import json
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -133,19 +133,14 @@ class FeedForward:
         return self.experts * (1 + 2 * self.expert_width + hidden) * self.expert_bias
 
     def shard(self, ranks: int) -> FeedForward:
-        """What one of `ranks` tensor-parallel ranks holds: every expert, cut along its width."""
+        """The dense part of one of `ranks` tensor-parallel ranks, and all experts, which ranks share out
+        in another way (see `Deployment.awake_experts`)."""
         if self.width % ranks or self.expert_width % ranks:
             raise InputError(
                 f"tensor_parallel_size: {ranks} does not divide the feed-forward width "
                 f"{self.width or self.expert_width}"
             )
-        return FeedForward(
-            self.width // ranks,
-            self.experts,
-            self.experts_per_token,
-            self.expert_width // ranks,
-            self.expert_bias,
-        )
+        return replace(self, width=self.width // ranks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +171,11 @@ class Model:
         return sum(group.count for group in self.groups)
 
     @property
+    def sparse(self) -> bool:
+        """Whether there are experts."""
+        return any(group.feed_forward.experts for group in self.groups)
+
+    @property
     def parameters(self) -> int:
         """All weights, norms and biases included."""
         embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
@@ -202,14 +202,18 @@ class Model:
         )
         return 2 * self.active_parameters + attention
 
-    def weight_bytes(self, ranks: int = 1, expert_ranks: int = 1) -> int:
-        """Bytes of the weights one of `ranks` tensor-parallel ranks holds, where `expert_ranks`
-        instances share the experts."""
+    def weight_bytes(self, ranks: int = 1, expert_ways: int | None = None, stages: int = 1) -> int:
+        """Bytes of the weights on the fullest accelerator.
+
+        `ranks` tensor-parallel ranks share each layer, `expert_ways` accelerators (None: the same ranks)
+        the experts, and `stages` the layers; the first stage holds the embedding, the last the head.
+        """
         size = DTYPE_BYTES[self.dtype]
         linear = 1 if self.quantization == "fp8" else size
         expert = MXFP4_BYTES if self.quantization == "mxfp4" else linear
-        embeddings = -(-self.vocabulary // ranks) * self.hidden * (1 if self.tied else 2)
-        total = (embeddings + self.hidden) * size
+        ends = (1 if self.tied else 2) if stages == 1 else 1
+        total = (-(-self.vocabulary // ranks) * self.hidden * ends + self.hidden) * size
+        layers = 0.0
         for group in self.groups:
             attention, mlp = group.attention.shard(ranks), group.feed_forward.shard(ranks)
             router = self.hidden * mlp.experts
@@ -217,9 +221,9 @@ class Model:
             small = (
                 attention.other_parameters(self.hidden) + mlp.other_parameters(self.hidden) + 2 * self.hidden
             )
-            experts = round(-(-mlp.experts // expert_ranks) * mlp.expert_parameters(self.hidden) * expert)
-            total += group.count * (cut * linear + (router + small) * size + experts)
-        return total
+            experts = mlp.experts * mlp.expert_parameters(self.hidden) * expert / (expert_ways or ranks)
+            layers += group.count * (cut * linear + (router + small) * size + experts)
+        return total + round(layers * -(-self.layers // stages) / self.layers)
 
     def kv_bytes_per_token(self, dtype: str = "auto", ranks: int = 1) -> int:
         """KV cache bytes a token keeps on one rank, in the layers that keep every token.

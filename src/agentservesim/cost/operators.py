@@ -54,23 +54,31 @@ class Host:
 
     step_ps: host time of every step that the accelerator waits for. prefill_ps: what a step with
     chunks adds. graphs: token counts with a captured CUDA graph, ascending; smaller batches are
-    padded to them. scale: factor on the accelerator's part of every step.
+    padded to them. scale: factor on the accelerator's part of every step. engines: data-parallel engines
+    that go in step with this one, itself included.
     """
 
     step_ps: int = 0
     prefill_ps: int = 0
     graphs: tuple[int, ...] = ()
     scale: float = 1.0
+    engines: int = 1
 
 
 class OperatorStepTime(ABC):
-    """A `StepTime` made of operators. Subclasses price them; all prices are picoseconds."""
+    """A `StepTime` and `WaveTime` made of operators. Subclasses price them; all prices are picoseconds.
+
+    As a `StepTime` of one of several engines it takes the others to be as busy.
+    """
 
     def __init__(self, knots: Sequence[int], host: Host) -> None:
         self.knots = tuple(knots)
         self._host = host
+        self._graphs = host.graphs
         self._prefill_ps = host.prefill_ps
-        self._dense: Memo[int, int] = Memo(self._padded)
+        self._base: Memo[int, int] = Memo(self._base_ps)
+        self._dense: Memo[int, int] = Memo(self.dense_ps)
+        self._shared: Memo[tuple[int, int], int] = Memo(lambda key: self.shared_ps(*key))
         self._head: Memo[int, int] = Memo(self.head_ps)
         self._decode: Memo[int, CellPrices] = Memo(self.decode_cells)
 
@@ -80,10 +88,30 @@ class OperatorStepTime(ABC):
         if batch.chunks:
             tokens = rows + sum([chunk[0] for chunk in batch.chunks])
             prefill = self._prefill_ps + self.mixed_ps(batch)
-            return self._dense[tokens] + self._head[batch.sampled] + prefill
+            return self._base[tokens] + self._head[batch.sampled] + prefill
         costs, slopes = self._decode[rows]
         attention: int = sum(map(mul, batch.counts, costs)) + sum(map(mul, batch.contexts, slopes))
-        return self._dense[rows] + self._head[batch.sampled] + attention
+        return self._base[rows] + self._head[batch.sampled] + attention
+
+    def rows_ps(self, batch: Batch) -> int:
+        """What a rank's own rows add to a step: attention and head."""
+        if batch.chunks:
+            return self._head[batch.sampled] + self.mixed_ps(batch)
+        costs, slopes = self._decode[batch.rows]
+        attention: int = sum(map(mul, batch.counts, costs)) + sum(map(mul, batch.contexts, slopes))
+        return self._head[batch.sampled] + attention
+
+    def rank_ps(self, tokens: Sequence[int], rank: int, rows_ps: int) -> int:
+        """What one rank computes by itself in a step, in picoseconds."""
+        return self._dense[self._together(tokens)[rank]] + rows_ps
+
+    def wave_ps(self, tokens: Sequence[int], rows_ps: Sequence[int], prefill: bool) -> int:
+        """Duration of a step of all ranks in picoseconds, at least 1; `prefill` if any has chunks."""
+        padded = self._together(tokens)
+        own = max([self._dense[count] + rows for count, rows in zip(padded, rows_ps, strict=True)])
+        host = self._host.step_ps + (self._prefill_ps if prefill else 0)
+        everyone = sum(padded)
+        return max(1, host + own + self._shared[everyone, everyone - min(padded)])
 
     def growth_ps(self, batch: Batch) -> int:
         """Growth of a decode-only step's duration from one step to the next, in picoseconds."""
@@ -92,7 +120,15 @@ class OperatorStepTime(ABC):
 
     @abstractmethod
     def dense_ps(self, tokens: int) -> int:
-        """Everything that depends only on how many tokens a step computes; never falls with them."""
+        """All that depends only on how many tokens a rank computes, but the shared; never falls with them."""
+
+    def shared_ps(self, tokens: int, received: int) -> int:
+        """What the engines that go in step do together: experts, and the exchange of tokens for them.
+
+        `tokens` are those of all engines, `received` the most that one of them gets from the others.
+        Never falls with either.
+        """
+        return 0
 
     @abstractmethod
     def head_ps(self, sampled: int) -> int:
@@ -106,8 +142,23 @@ class OperatorStepTime(ABC):
     def mixed_ps(self, batch: Batch) -> int:
         """Attention of a step with chunks."""
 
+    def _base_ps(self, tokens: int) -> int:
+        padded = self._padded(tokens)
+        engines = self._host.engines
+        shared = self.shared_ps(padded * engines, padded * (engines - 1))
+        return max(1, self._host.step_ps + self.dense_ps(padded) + shared)
+
     def _padded(self, tokens: int) -> int:
-        graphs = self._host.graphs
+        graphs = self._graphs
         if graphs and 0 < tokens <= graphs[-1]:
-            tokens = graphs[bisect_left(graphs, tokens)]
-        return max(1, self._host.step_ps + self.dense_ps(tokens))
+            return graphs[bisect_left(graphs, tokens)]
+        return tokens
+
+    def _together(self, tokens: Sequence[int]) -> list[int]:
+        """Tokens of each rank of a wave: a dummy batch has one, and if all of them fit a CUDA graph they are
+        padded to the largest (vLLM, `coordinate_batch_across_dp`)."""
+        real = [count or 1 for count in tokens]
+        most = max(real)
+        if self._graphs and most <= self._graphs[-1]:
+            return [self._padded(most)] * len(real)
+        return real

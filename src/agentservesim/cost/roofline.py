@@ -86,7 +86,7 @@ class Roofline(OperatorStepTime):
         self._groups = deployment.groups
         self._efficiency = efficiency
         self._unit = PS_PER_S * host.scale
-        self._links = Collectives.of(deployment.accelerator, deployment.ranks, deployment.expert_ranks)
+        self._links = Collectives.of(deployment)
         self._rate = deployment.accelerator.memory_bytes_per_s * efficiency.bandwidth
         self._activation_bytes = _ACTIVATION_BYTES * efficiency.activation_traffic
         self._linear_rate = deployment.flops * efficiency.compute
@@ -104,15 +104,25 @@ class Roofline(OperatorStepTime):
             seconds += group.count * (self._efficiency.layer_s + self._layer_s(group, tokens))
         return round(seconds * self._unit)
 
+    def shared_ps(self, tokens: int, received: int) -> int:
+        """Experts, and the exchange of tokens for them."""
+        if not tokens:
+            return 0
+        seconds = self._links.exchange_s(self._on.model, received)
+        for group in self._groups:
+            if group.feed_forward.experts:
+                seconds += group.count * self._experts_s(group.feed_forward, tokens)
+        return round(seconds * self._unit)
+
     def _layer_s(self, group: LayerGroup, tokens: int) -> float:
         hidden, attention, mlp = self._on.model.hidden, group.attention, group.feed_forward
         seconds = self._gemm_s(tokens, hidden, attention.qkv_width)
         seconds += self._gemm_s(tokens, attention.output_width, hidden)
         if mlp.width:
             seconds += self._gemm_s(tokens, hidden, 2 * mlp.width) + self._gemm_s(tokens, mlp.width, hidden)
-        if mlp.experts:
-            seconds += self._experts_s(mlp, tokens)
-        moved = tokens * (4 * hidden + 3 * (mlp.width + mlp.experts_per_token * mlp.expert_width))
+        moved = tokens * (
+            4 * hidden + 3 * (mlp.width + mlp.experts_per_token * mlp.expert_width / self._on.ranks)
+        )
         return seconds + moved * self._activation_bytes / self._rate
 
     def _gemm_s(self, rows: int, inner: int, outer: int) -> float:
@@ -122,9 +132,10 @@ class Roofline(OperatorStepTime):
         return max(flops, moved / self._rate)
 
     def _experts_s(self, mlp: FeedForward, tokens: int) -> float:
+        """Experts of a layer, `tokens` being those of all engines."""
         weights = mlp.expert_parameters(self._on.model.hidden)
         awake = self._on.awake_experts(mlp, tokens)
-        flops = 2 * tokens * mlp.experts_per_token * weights / self._linear_rate
+        flops = 2 * tokens * mlp.experts_per_token * weights / self._on.expert_ways / self._linear_rate
         return max(flops, awake * weights * self._on.expert_bytes / self._rate)
 
     def head_ps(self, sampled: int) -> int:

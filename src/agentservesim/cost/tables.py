@@ -43,7 +43,7 @@ class Tables(OperatorStepTime):
         self._on = deployment
         self._scale = host.scale
         self._floor = Roofline(deployment, Efficiency(**IDEAL), Host(scale=host.scale))
-        self._links = Collectives.of(deployment.accelerator, deployment.ranks, deployment.expert_ranks)
+        self._links = Collectives.of(deployment)
         layers = deployment.model.layers
         self._dense_points = _by_tokens(tables.dense, layers)
         self._head_points = _total(tables.per_sequence, dict.fromkeys(tables.per_sequence, 1))
@@ -57,16 +57,23 @@ class Tables(OperatorStepTime):
         super().__init__(self._rows.knots, host)
 
     def dense_ps(self, tokens: int) -> int:
-        """Linear layers, small kernels, experts and collectives of a step of so many tokens."""
+        """Linear layers, small kernels and collectives of a step of so many tokens."""
         if not tokens:
             return 0
         us = float(resample([tokens], *self._dense_points)[0])
-        if self._experts is not None:
-            mlp = self._on.groups[0].feed_forward
-            us += self._experts.us(tokens, self._on.awake_experts(mlp, tokens))
         links_ps = self._links.layers_s(self._on.model, tokens) * PS_PER_S
         measured = round((us * _PS_PER_US + links_ps) * self._scale)
         return max(measured, self._floor.dense_ps(tokens))
+
+    def shared_ps(self, tokens: int, received: int) -> int:
+        """Experts, and the exchange of tokens for them."""
+        if not tokens or self._experts is None:
+            return 0
+        mlp = self._on.groups[0].feed_forward
+        us = self._experts.us(tokens / self._on.engines, self._on.awake_experts(mlp, tokens))
+        links_ps = self._links.exchange_s(self._on.model, received) * PS_PER_S
+        measured = round((us * _PS_PER_US + links_ps) * self._scale)
+        return max(measured, self._floor.shared_ps(tokens, received))
 
     def head_ps(self, sampled: int) -> int:
         """Head and sampler for so many sequences."""

@@ -7,11 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import SupportsIndex
 
-from agentservesim.cost.base import StepTime
-from agentservesim.engine.config import EngineConfig
-from agentservesim.engine.instance import Instance
 from agentservesim.engine.request import Request
 from agentservesim.fleet.config import ToolsConfig
+from agentservesim.fleet.engines import Engine, InstanceSpec, build_engines
 from agentservesim.fleet.memory import equip
 from agentservesim.fleet.orchestrator import Orchestrator, ProgramRun
 from agentservesim.fleet.tools import ToolSimulator
@@ -28,20 +26,6 @@ PROGRESS_EVERY = 64
 
 
 @dataclass(frozen=True, slots=True)
-class InstanceSpec:
-    """An instance to build. The front end takes `frontend_in_ps` from client to waiting queue and
-    `frontend_out_ps` from engine to client. `kv_shape` is needed where KV is moved."""
-
-    name: str
-    engine: EngineConfig
-    step_time: StepTime
-    num_gpu_blocks: int
-    frontend_in_ps: int = 0
-    frontend_out_ps: int = 0
-    kv_shape: KvShape | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Counts:
     """What a run did: engine steps, leaps (runs of steps taken at once), preemptions."""
 
@@ -53,7 +37,7 @@ class Counts:
 class Server:
     """An instance behind its front end, as a router sees it."""
 
-    def __init__(self, instance: Instance, spec: InstanceSpec) -> None:
+    def __init__(self, instance: Engine, spec: InstanceSpec) -> None:
         self.instance = instance
         self.spec = spec
         self.index = instance.index
@@ -116,20 +100,12 @@ class Fleet:
         self._progress: Callable[[int], None] | None = None
         self._turns = workload.num_turns
         self._servers = [
-            Server(
-                Instance(
-                    index,
-                    kernel,
-                    spec.engine,
-                    spec.num_gpu_blocks,
-                    spec.step_time,
-                    self._finished,
-                    leap=leap,
-                    listener=listener,
-                ),
-                spec,
+            Server(engine, spec)
+            for engine, spec in zip(
+                build_engines(instances, kernel, self._finished, leap=leap, listener=listener),
+                instances,
+                strict=True,
             )
-            for index, spec in enumerate(instances)
         ]
         self.residencies = self._equip(instances, memory or MemoryConfig(), residency or Lru())
         self._tick_ps = to_ps(getattr(residency, "tick_s", 0.0) or 0.0)
@@ -242,6 +218,7 @@ class Fleet:
                 finish_ps=finish_ps,
                 gap_ps=sent.gap_ps,
                 queue_ps=request.queue_ps,
+                requeue_ps=request.requeue_ps,
                 prefill_ps=prefill_ps,
                 decode_ps=finish_ps - request.arrival_ps - in_engine_ps,
                 transfer_ps=request.transfer_ps,

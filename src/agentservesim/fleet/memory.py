@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from agentservesim.cost.base import Batch, StepTime
-from agentservesim.engine.instance import Instance
 from agentservesim.engine.memory import Memory
+from agentservesim.fleet.engines import Engine
 from agentservesim.kernel import Kernel
 from agentservesim.kv.config import MemoryConfig
 from agentservesim.kv.residency import Residency
@@ -19,7 +19,7 @@ class MemoryView:
     """A `ServerView` of one instance."""
 
     def __init__(
-        self, kernel: Kernel, instance: Instance, step_time: StepTime, tiers: tuple[Tier, ...], shape: KvShape
+        self, kernel: Kernel, instance: Engine, step_time: StepTime, tiers: tuple[Tier, ...], shape: KvShape
     ) -> None:
         self.tiers = tuple(tier.name for tier in tiers)
         self._kernel = kernel
@@ -101,7 +101,7 @@ class MemoryView:
 
 
 def equip(
-    instances: Sequence[Instance],
+    instances: Sequence[Engine],
     step_times: Sequence[StepTime],
     shapes: Sequence[KvShape],
     config: MemoryConfig,

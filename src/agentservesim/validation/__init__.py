@@ -193,7 +193,8 @@ def _simulate(
         max_num_seqs=engine.max_num_seqs,
     )
     stamps = _Stamps(len(run.arrival))
-    spec = InstanceSpec("recorded", engine, cost.step_time, cost.num_gpu_blocks)
+    wave = "recorded" if run.engines > 1 and cost.sparse else None
+    spec = InstanceSpec("recorded", engine, cost.step_time, cost.num_gpu_blocks, wave=wave)
     fleet = Fleet(
         _workload(run),
         [spec] * run.engines,
@@ -224,7 +225,7 @@ def _cost(run: Recording, tables: Path | None, scale: float) -> CostConfig:
         "model": run.model,
         "gpu": run.gpu,
         "tensor_parallel_size": run.settings.get("tensor_parallel_size"),
-        "expert_parallel_size": run.engines if run.settings.get("enable_expert_parallel") else 1,
+        "data_parallel_size": run.engines,
         "gpu_memory_utilization": cache.get("gpu_memory_utilization"),
         "num_gpu_blocks": cache.get("num_gpu_blocks"),
         "tables": tables,
@@ -298,11 +299,6 @@ def _figures(run: Recording, first: Array, last: Array) -> dict[tuple[str, str],
 
 def _notes(run: Recording) -> tuple[str, ...]:
     notes = ["prefix hits: requests.jsonl has no token ids, every prompt is computed in full"]
-    if run.engines > 1:
-        notes.append(
-            f"{run.engines} data-parallel engines run on their own clocks: a step does not wait for the "
-            "others (wave synchronisation), so it is too short while another engine prefills"
-        )
     if "num_gpu_blocks" not in run.section("kv_cache"):
         notes.append("KV blocks: not recorded, computed from the accelerator's memory")
     return tuple(notes)

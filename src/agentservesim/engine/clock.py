@@ -1,0 +1,284 @@
+"""Steps on the clock: when they are scheduled, when they end, and how many are leapt over.
+
+A clock ticks. At a tick the step that just ended is settled (its last requests are finished),
+and the next step is scheduled. With synchronous scheduling that step starts at once; with
+asynchronous scheduling one step is always scheduled ahead: step n+1 is decided when step n
+starts, so a request that arrives during step n first runs in step n+2.
+
+When only decode steps lie ahead and nothing in them is left to decide, the clock plans a leap:
+it computes at which times it would tick and sleeps until the last. A request that arrives
+meanwhile cuts the leap short at the next tick.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from math import isqrt
+from typing import Protocol
+
+from agentservesim.engine.request import Request
+from agentservesim.engine.step import Requests, Step
+from agentservesim.kernel import Event, Kernel
+
+SETTLE, SCHEDULE = -(1 << 20), 1
+"""Priorities: at one time steps end first, then requests arrive (0), then steps are scheduled.
+
+Each clock adds its index, so that ties between clocks do not depend on how many ticks each of them
+leapt over.
+"""
+
+
+class Leap:
+    """Decode steps that are certain to come, and the ticks at which they would be scheduled.
+
+    Tick i (from 1) schedules step i. The first tick is at `tick`. With synchronous scheduling a
+    step starts at its tick. With asynchronous scheduling it starts one tick later, because the step
+    before it is still to run: the one that is scheduled already takes `second` picoseconds.
+    Step i takes `cost + (i - 1) * growth`.
+
+    Requests that end with the last step are not settled at the tick behind it when a step is always
+    scheduled ahead, only at the one after that. `coda` says that this first tick, which no event
+    stands for, is part of the leap too.
+    """
+
+    __slots__ = ("coda", "cost", "growth", "second", "steps", "tick")
+
+    def __init__(self, steps: int, tick: int, second: int, cost: int, growth: int, coda: bool) -> None:
+        self.coda = coda
+        self.steps = steps
+        self.tick = tick
+        self.second = second
+        self.cost = cost
+        self.growth = growth
+
+    def _sum(self, steps: int) -> int:
+        """Duration of the first `steps` steps together."""
+        return steps * self.cost + self.growth * (steps * (steps - 1) // 2)
+
+    def tick_at(self, index: int) -> int:
+        """Time of tick `index`, at most steps + 1."""
+        if not self.second:
+            return self.tick + self._sum(index - 1)
+        return self.tick if index == 1 else self.tick + self.second + self._sum(index - 2)
+
+    def start_of(self, index: int) -> int:
+        """When step `index` starts."""
+        return self.tick_at(index + 1) if self.second else self.tick_at(index)
+
+    def duration_of(self, index: int) -> int:
+        """How long step `index` takes."""
+        return self.cost + self.growth * (index - 1)
+
+    def ticks_before(self, time: int) -> int:
+        """Number of the leap's ticks that lie before `time`."""
+        if time <= self.tick:
+            return 0
+        ticks, left = 1, time - self.tick
+        if self.second:
+            if left <= self.second:
+                return min(1, self.steps)
+            ticks, left = 2, left - self.second
+        return min(ticks + self._whole_steps(left), self.steps)
+
+    def _whole_steps(self, span: int) -> int:
+        """The largest n with the first n steps together shorter than `span` (span >= 1)."""
+        cost, growth = self.cost, self.growth
+        if growth == 0:
+            return (span - 1) // cost
+        b = 2 * cost - growth
+        n = max((isqrt(b * b + 8 * growth * span) - b) // (2 * growth), 0)
+        while self._sum(n) >= span:
+            n -= 1
+        while self._sum(n + 1) < span:
+            n += 1
+        return n
+
+    def drop(self, steps: int, start: int, duration: int) -> None:
+        """Forget the first `steps` steps: they were taken, the last one with this start and duration."""
+        if self.second:
+            self.tick, self.second = start, duration
+        else:
+            self.tick = start + duration
+        self.cost = duration + self.growth
+        self.steps -= steps
+
+
+class Decider(Protocol):
+    """Who decides what a clock's steps are: a scheduler, or those of a wave together.
+
+    `last_end_ps` is when the step before the one to decide ends.
+    """
+
+    last_end_ps: int
+
+    def schedule(self, now: int, one_by_one: bool) -> Step | None:
+        """Decide and price the next step; None if nothing can be scheduled."""
+
+    def open_valve(self) -> bool:
+        """Nothing runs: make room by force for whoever waits; False if there is no way to."""
+
+    def steps_ahead(self) -> int:
+        """How many decode steps are certain to come next if no request arrives."""
+
+    def cost_ahead(self) -> tuple[int, int]:
+        """Duration of the first of the `steps_ahead`, and its growth from each to the next."""
+
+    def ends_after(self, steps: int) -> bool:
+        """Whether a request ends with the last of so many decode steps."""
+
+    def is_plain(self, steps: int) -> bool:
+        """Whether the step behind so many decode steps asks nothing of pins and lower tiers."""
+
+    def leap(self, steps: int) -> Requests:
+        """Take some of the `steps_ahead`; returns the requests that end with the last one taken."""
+
+
+class Clock(ABC):
+    """Steps in flight, and the event at which the oldest of them ends."""
+
+    def __init__(
+        self, index: int, kernel: Kernel, decider: Decider, *, async_scheduling: bool, leap: bool
+    ) -> None:
+        self.index = index
+        self.steps = 0
+        self.leaps = 0
+        self._kernel = kernel
+        self._decider = decider
+        self._leaping = leap
+        self._depth = 2 if async_scheduling else 1
+        self._flight: list[Step] = []
+        self._tick: Event | None = None
+        self._deciding = False
+        self._plan: Leap | None = None
+
+    def wake(self) -> None:
+        """See to it that the next step is decided no later than the present one ends."""
+        self.catch_up()
+        if self._plan is not None:
+            self._kernel.cancel(self._tick)  # type: ignore[arg-type]
+            self._tick = self._kernel.at(self._plan.tick, self._settle, None, SETTLE + self.index)
+            self._plan = None
+        if self._tick is None and not self._deciding:
+            self._tick = self._kernel.at(self._kernel.now, self._schedule, None, SCHEDULE + self.index)
+
+    def catch_up(self) -> None:
+        """Take the steps of the leap in progress that are due, so that the state is that of now."""
+        plan = self._plan
+        if plan is not None:
+            self._commit(plan, plan.ticks_before(self._kernel.now))
+            if plan.coda and not plan.steps and plan.tick < self._kernel.now:
+                self._take_coda(plan)
+
+    @abstractmethod
+    def _finish(self, request: Request) -> None:
+        """The last token of a request is out."""
+
+    @abstractmethod
+    def _record(self, step: Step) -> None:
+        """Tell the listener of a step that was just decided."""
+
+    @abstractmethod
+    def _record_leap(self, plan: Leap, steps: int) -> None:
+        """Tell the listener of the first `steps` steps of a leap, which are about to be taken."""
+
+    # ---- ticks --------------------------------------------------------------------------------
+
+    def _settle(self, _: object) -> None:
+        """A tick: a step has ended, and its last requests with it."""
+        kernel = self._kernel
+        self._tick = None
+        self._deciding = True
+        if self._plan is not None:
+            self._commit(self._plan, self._plan.steps)
+            if self._plan.coda:
+                self._take_coda(self._plan)
+            self._plan = None
+        self._end(self._flight.pop(0))
+        self._deciding = False
+        if kernel.peek() == kernel.now:
+            self._tick = kernel.at(kernel.now, self._schedule, None, SCHEDULE + self.index)
+        else:
+            self._schedule(None)
+
+    def _schedule(self, _: object) -> None:
+        """Fill the pipeline, then sleep until the next tick."""
+        self._tick = None
+        self._deciding = True
+        self._fill(self._kernel.now)
+        while not self._flight and self._decider.open_valve():
+            self._fill(self._kernel.now)
+        self._deciding = False
+        if self._flight:
+            self._sleep()
+
+    def _fill(self, now: int) -> None:
+        flight = self._flight
+        while len(flight) < self._depth:
+            start = flight[-1].start_ps + flight[-1].duration_ps if flight else now
+            self._decider.last_end_ps = start
+            step = self._decide(now)
+            if step is None:
+                break
+            step.start_ps = start
+            if step.load_ps:
+                step.duration_ps = max(step.duration_ps, step.load_ps - step.start_ps) + step.first_layer_ps
+            flight.append(step)
+            if step.duration_ps:
+                self.steps += 1
+            if step.first:
+                end = step.start_ps + step.duration_ps
+                for request in step.first:
+                    request.first_token_ps = end
+                    request.prefill_ps = end - request.arrival_ps - request.queue_ps - request.transfer_ps
+            if step.duration_ps:
+                self._record(step)
+
+    def _decide(self, now: int) -> Step | None:
+        return self._decider.schedule(now, not self._leaping)
+
+    def _end(self, step: Step) -> None:
+        for request in step.ending:
+            request.finish_ps = self._kernel.now
+            self._finish(request)
+
+    def _sleep(self) -> None:
+        """Wake up when the oldest step ends, or behind the leap that can be planned."""
+        flight, decider = self._flight, self._decider
+        tick = flight[0].start_ps + flight[0].duration_ps
+        if self._leaping and len(flight) == self._depth and not (flight[0].ending or flight[-1].ending):
+            ahead = decider.steps_ahead()
+            if ahead > 1:
+                second = flight[1].duration_ps if self._depth == 2 else 0
+                coda = second > 0 and decider.ends_after(ahead) and decider.is_plain(ahead)
+                self._plan = plan = Leap(ahead, tick, second, *decider.cost_ahead(), coda)
+                tick = plan.tick_at(ahead + 1)
+                if coda:
+                    tick += plan.duration_of(ahead)
+        self._tick = self._kernel.at(tick, self._settle, None, SETTLE + self.index)
+
+    # ---- leaps --------------------------------------------------------------------------------
+
+    def _commit(self, plan: Leap, steps: int) -> None:
+        """Take the first `steps` of the plan; the plan keeps the rest."""
+        if steps == 0:
+            return
+        self.steps += steps
+        self.leaps += 1
+        self._record_leap(plan, steps)
+        ending = self._decider.leap(steps)
+        start, duration = plan.start_of(steps), plan.duration_of(steps)
+        last = Step(0, start, duration, ending)
+        if self._depth == 1:
+            self._flight = [last]
+        elif steps == 1:
+            self._flight = [self._flight[1], last]
+        else:
+            before = duration - plan.growth
+            self._flight = [Step(0, start - before, before), last]
+        plan.drop(steps, start, duration)
+
+    def _take_coda(self, plan: Leap) -> None:
+        """The tick behind the leap, at which nothing ends."""
+        self._plan = None
+        self._flight.pop(0)
+        self._fill(plan.tick)
