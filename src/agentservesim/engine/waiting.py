@@ -1,15 +1,23 @@
-"""The waiting queue of an instance, in the order of its scheduling policy, and whom that preempts."""
+"""The waiting queue of an instance in the order of a scheduling policy, and whom that preempts."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
+from operator import itemgetter
+from typing import Any
 
+from agentservesim.engine.order import Order
 from agentservesim.engine.request import Request
+from agentservesim.engine.seen import Seen
+from agentservesim.model import to_s
 
 
-class Fcfs:
-    """Waiting requests in order of arrival; preempted ones come back at the head."""
+class ArrivalQueue:
+    """vLLM's FCFS: waiting requests in order of arrival; preempted ones come back at the head."""
+
+    stale = False
 
     def __init__(self) -> None:
         self.queue: deque[Request] = deque()
@@ -17,11 +25,14 @@ class Fcfs:
     def __len__(self) -> int:
         return len(self.queue)
 
-    def add(self, request: Request) -> None:
+    def __iter__(self) -> Iterator[Request]:
+        return iter(self.queue)
+
+    def add(self, request: Request, now: int) -> None:
         """A new request joins at the end."""
         self.queue.append(request)
 
-    def put_back(self, request: Request) -> None:
+    def put_back(self, request: Request, now: int) -> None:
         """A preempted request goes first."""
         self.queue.appendleft(request)
 
@@ -37,39 +48,161 @@ class Fcfs:
         """Take any request out."""
         self.queue.remove(request)
 
-    def victim(self, running: list[Request]) -> Request:
+    def left(self) -> None:
+        """A running request ended."""
+
+    def refresh(self, now: int) -> None:
+        """Nothing changes their order."""
+
+    def changes_at(self) -> int | None:
+        """Nothing changes their order."""
+        return None
+
+    def victim(self, running: list[Request], now: int) -> Request:
         """The running request to preempt: the one admitted last."""
         return running[-1]
 
 
-class ByPriority:
-    """Waiting requests by (priority, arrival, id), preempted ones among them."""
+Entry = tuple[Any, int, int, Request]
+"""Key, rank among equal keys, serial number, request."""
 
-    def __init__(self) -> None:
-        self.queue: list[tuple[tuple[int, int, str], Request]] = []
+
+class KeyQueue:
+    """Waiting requests by the key of a policy; requests with equal keys are in the order of `ArrivalQueue`.
+
+    `queue` has the valid entry of each waiting request; the heap may hold outdated ones too. `stale` says that
+    who waits or runs here has changed and the keys, which depend on that, have not been asked for since.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self.queue: dict[Request, Entry] = {}
+        self.stale = False
+        self._order = order
+        self._heap: list[Entry] = []
+        self._programs: dict[str, list[Request]] = {}
+        self._serial = 0
+        self._first = self._last = 0
+        self._ticks = -1
+        self._by_queue = order.changes == "queue"
 
     def __len__(self) -> int:
         return len(self.queue)
 
-    def add(self, request: Request) -> None:
-        """A request takes its place by priority."""
-        heappush(self.queue, (request.sorts_as, request))
+    def __iter__(self) -> Iterator[Request]:
+        return (request for _, request in sorted(self.queue, key=itemgetter(0)))
 
-    put_back = add
+    def add(self, request: Request, now: int) -> None:
+        """A new request joins, behind those of its key."""
+        self._last += 1
+        self._join(request, self._last, now)
+
+    def put_back(self, request: Request, now: int) -> None:
+        """A preempted request, or one whose KV has come up, joins in front of those of its key."""
+        self._first -= 1
+        self._join(request, self._first, now)
+
+    def _join(self, request: Request, rank: int, now: int) -> None:
+        self.queue[request] = self._entry(request, rank, now)
+        self._push(self.queue[request])
+        self._programs.setdefault(request.session[0], []).append(request)
+        self.left()
+
+    def _entry(self, request: Request, rank: int, now: int) -> Entry:
+        self._serial += 1
+        return (self._order.key(_seen(request), to_s(now)), rank, self._serial, request)
+
+    def _push(self, entry: Entry) -> None:
+        try:
+            heappush(self._heap, entry)
+        except TypeError as error:
+            raise self._order.incomparable(error) from error
 
     def head(self) -> Request:
         """The request to admit next."""
-        return self.queue[0][1]
+        heap = self._heap
+        while self.queue.get(heap[0][3]) is not heap[0]:
+            heappop(heap)
+        return heap[0][3]
 
     def pop(self) -> Request:
         """Take the head out."""
-        return heappop(self.queue)[1]
+        request = self.head()
+        heappop(self._heap)
+        self._forget(request)
+        return request
 
     def discard(self, request: Request) -> None:
         """Take any request out."""
-        self.queue = [entry for entry in self.queue if entry[1] is not request]
-        heapify(self.queue)
+        self._forget(request)
 
-    def victim(self, running: list[Request]) -> Request:
-        """The running request of the worst priority; of those the one that arrived last."""
-        return max(running, key=lambda r: (r.priority, r.arrival_ps))
+    def _forget(self, request: Request) -> None:
+        del self.queue[request]
+        program = self._programs[request.session[0]]
+        program.remove(request)
+        if not program:
+            del self._programs[request.session[0]]
+        self.left()
+
+    def left(self) -> None:
+        """Who waits or runs here has changed."""
+        self.stale = self._by_queue
+
+    def refresh(self, now: int) -> None:
+        """Ask for all keys anew, if it is time for that."""
+        tick_ps = self._order.tick_ps
+        if tick_ps and now // tick_ps > self._ticks:
+            self._ticks = now // tick_ps
+        elif not self.stale:
+            return
+        self.stale = False
+        requests = sorted(self.queue, key=lambda request: self.queue[request][1])
+        if self._order.surveys:
+            self._order.survey([_seen(request) for request in requests], to_s(now))
+        for request in requests:
+            self.queue[request] = self._entry(request, self.queue[request][1], now)
+        self._heap = list(self.queue.values())
+        try:
+            heapify(self._heap)
+        except TypeError as error:
+            raise self._order.incomparable(error) from error
+
+    def changes_at(self) -> int | None:
+        """When all keys will be asked for anew, if they will be."""
+        tick_ps = self._order.tick_ps
+        return (self._ticks + 1) * tick_ps if tick_ps and self.queue else None
+
+    def has(self, program_id: str) -> bool:
+        """Whether a request of a program waits here."""
+        return program_id in self._programs
+
+    def rekey(self, program_id: str, now: int) -> bool:
+        """Ask for the keys of a program's requests anew; True if that changes who is first."""
+        before = self.head()
+        for request in self._programs[program_id]:
+            old = self.queue[request]
+            new = self._entry(request, old[1], now)
+            if new[0] != old[0]:
+                self.queue[request] = new
+                self._push(new)
+        if len(self._heap) > 2 * len(self.queue) + 64:
+            self._heap = list(self.queue.values())
+            heapify(self._heap)
+        return self.head() is not before
+
+    def victim(self, running: list[Request], now: int) -> Request:
+        """The running request to preempt: the policy's choice, or that of the highest key; of those, the one
+        admitted last."""
+        now_s = to_s(now)
+        if self._order.chooses_victims:
+            views = [_seen(request) for request in running]
+            return running[views.index(self._order.victim(views, now_s))]  # type: ignore[arg-type]
+        try:
+            return max(running, key=lambda r: (self._order.key(_seen(r), now_s), r.place))
+        except TypeError as error:
+            raise self._order.incomparable(error) from error
+
+
+def _seen(request: Request) -> Seen:
+    seen = request.seen
+    assert isinstance(seen, Seen)
+    return seen
