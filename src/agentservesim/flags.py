@@ -56,7 +56,7 @@ class Flag:
         return "--" + self.name.replace("_", "-")
 
     def parameter(self) -> Parameter:
-        """The option as typer takes it: text, or a pair of on and off switches."""
+        """The option as typer takes it: text (often, for a list), or a pair of on and off switches."""
         is_switch = bool in _plain_types(self.field.annotation)
         names = (f"{self.option}/--no-{self.option[2:]}",) if is_switch else (self.option,)
         option = typer.Option(
@@ -66,12 +66,16 @@ class Flag:
             show_default=False,
             rich_help_panel=self.panel,
         )
-        kind: Any = bool | None if is_switch else str | None
+        kind: Any = bool | None if is_switch else list[str] | None if self._is_list else str | None
         return Parameter(self.name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
+
+    @property
+    def _is_list(self) -> bool:
+        return get_origin(self.field.annotation) is tuple
 
     def _default(self) -> str:
         default = self.field.default
-        if default is None or default is PydanticUndefined or default == "":
+        if default is None or default is PydanticUndefined or default in ("", ()):
             return ""
         return f"[default: {str(default).lower() if isinstance(default, bool) else default}]"
 
@@ -151,7 +155,7 @@ def apply_flags(settings: Settings, given: Mapping[str, object]) -> None:
     """Put the flags that were given into the settings; absent ones are None."""
     flags = scenario_flags()
     for name, value in given.items():
-        if value is not None:
+        if value is not None and value != []:
             for location in _each(settings, flags[name].location):
                 settings.put(location, value, flags[name].option)
 
@@ -228,6 +232,8 @@ def _each(settings: Settings, location: tuple[str, ...]) -> Iterator[Location]:
 def _plain_types(annotation: Any) -> set[Any]:
     """The types that a value may have, None and the members of unions apart."""
     if get_origin(annotation) is Annotated:
+        return _plain_types(get_args(annotation)[0])
+    if get_origin(annotation) is tuple and Ellipsis in get_args(annotation):
         return _plain_types(get_args(annotation)[0])
     if get_origin(annotation) in (Union, type(int | None)):
         return {t for part in get_args(annotation) for t in _plain_types(part)} - {type(None)}

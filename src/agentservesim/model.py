@@ -93,8 +93,8 @@ class Turn:
     `prompt_tokens + output_tokens`. A later turn that sends the reply back shares that part of the
     path when replies are reusable, and leaves it at the end of the prompt when they are not.
     `prefix_tokens` is the trace's own figure of how much of the prompt was seen before, if it has
-    one. `not_before_ps` is relative to the arrival of the program. `hints` are what the client tells the
-    server about the program's future when the turn is done; policies may read them.
+    one. `not_before_ps` is relative to the arrival of the program. `hints` are what the agent framework
+    tells the server with the turn (`workload.hints`); policies may read them.
     """
 
     id: str
@@ -152,11 +152,11 @@ class TurnRecord:
     """What happened to one turn. Times are those the client sees, the front end included.
 
     `queue_ps`, `prefill_ps`, `decode_ps` and `transfer_ps` sum to `finish_ps - ready_ps`; waiting
-    again after a preemption counts as queueing. `gap_ps` is the time before the turn in which
-    its program was outside the engine: tool calls and think time. Prompt tokens are either cached
-    (prefix hits when first admitted, or after a preemption beyond what had been computed) or computed;
-    `loaded_tokens` says how many of the cached ones came from which tier below HBM; recomputed tokens
-    are those computed again after preemptions, replies included.
+    again after a preemption counts as queueing, and `requeue_ps` is that part of it. `gap_ps` is the time
+    before the turn in which its program was outside the engine: tool calls and think time. Prompt tokens
+    are either cached (prefix hits when first admitted, or after a preemption beyond what had been computed)
+    or computed; `loaded_tokens` says how many of the cached ones came from which tier below HBM; recomputed
+    tokens are those computed again after preemptions, replies included.
     """
 
     program_id: str
@@ -170,6 +170,7 @@ class TurnRecord:
     finish_ps: int
     gap_ps: int
     queue_ps: int
+    requeue_ps: int
     prefill_ps: int
     decode_ps: int
     transfer_ps: int

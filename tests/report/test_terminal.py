@@ -34,9 +34,12 @@ def summary(**changes: Any) -> dict[str, Any]:
         },
         "program": {
             "latency_s": spread | {"mean": 3.0},
+            "queue_s": spread,
+            "slowdown": spread,
             "time_share": {"tool": 0.5, "queue": 0.1, "prefill": 0.1, "decode": 0.3, "transfer": 0.0},
         },
         "turn": {"ttft_s": spread, "tpot_s": none, "e2el_s": spread, "queue_s": spread},
+        "fairness": {"max_to_mean_slowdown": 1.5, "jain_programs": 0.91},
         "throughput": {"programs_per_s": 0.001, "turns_per_s": 0.5, "output_tokens_per_s": None},
         "provenance": {
             "workload": {"synthetic": False},
@@ -99,6 +102,22 @@ def test_memory_has_a_block_of_its_own_where_there_is_any() -> None:
     assert "link hbm-dram  3.2 TB down (25.0% busy), 0 B up (0.0% busy)" in text
     assert "12.5% of HBM's space and time held in gaps or under way; 1,234 broken by force" in text
     assert text.isascii()
+
+
+def test_objectives_are_ticked_and_goodput_is_told() -> None:
+    assert "MISSED" not in printed()
+    base = {"metric": "turn.ttft_s.p99", "unit": "s", "bound": 2.0, "slo": "turn.ttft.p99<2s"}
+    share = {"slo": "tokens.hit_rate>0.9", "unit": "", "value": 0.85, "met": False}
+    goodput = {"turns_per_s": 0.4, "turn_share": 0.8, "programs_per_s": 0.001, "program_share": 0.5}
+    scenario = summary()["scenario"] | {"goodput": ["ttft:2s", "tpot:50ms"]}
+    slo = [base | {"value": 0.25, "met": True}, base | share, base | {"value": None, "met": False}]
+    text = printed(slo=slo, goodput=goodput, scenario=scenario)
+    assert "met     turn.ttft.p99<2s     250 ms" in text
+    assert "MISSED  tokens.hit_rate>0.9  0.85" in text
+    assert "MISSED  turn.ttft.p99<2s     no value" in text
+    assert "80.0% of turns, 50.0% of programs inside ttft:2s tpot:50ms: 0.40 good turns/s" in text
+    fairness = {"jain_tenants": 0.9, "jain_programs": 0.8}
+    assert "0.900 over tenants, 0.800 over programs (1 is fair)" in printed(fairness=fairness)
 
 
 def test_an_oracle_is_called_one() -> None:

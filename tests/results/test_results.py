@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -13,11 +14,12 @@ from agentservesim.results import METRICS, Recorder, Result, comparable, make_re
 from agentservesim.results.metrics import STATISTICS, expression
 from agentservesim.results.summary import statistics
 from agentservesim.results.tables import COLUMNS
+from agentservesim.results.targets import NO_TARGETS, Targets
 
 S = PS_PER_S
 TURNS = tuple(Turn(f"{k}", k, "s", 1, 1, ((Segment(), 2),)) for k in range(2))
 PROGRAMS = (Program("a", 0, TURNS, "coding"), Program("b", 1 * S, TURNS[:1]))
-NEW = (100, 20, 40)
+KNOWN = {"new_tokens": [100, 20, 40], "alone_ps": [2 * S, S // 2, 5 * S // 2]}
 FIRST = TurnRecord(
     program_id="a",
     turn_id="a/0",
@@ -30,6 +32,7 @@ FIRST = TurnRecord(
     finish_ps=4 * S,
     gap_ps=0,
     queue_ps=1 * S,
+    requeue_ps=0,
     prefill_ps=1 * S,
     decode_ps=2 * S,
     transfer_ps=0,
@@ -77,22 +80,26 @@ OTHER = replace(
 )
 
 
-def result(steps: bool = False) -> Result:
+FACTS = {
+    "scenario": {"name": "t", "leap": True},
+    "seed": 3,
+    "wall_s": 0.1,
+    "cpu_s": 0.1,
+    "counts": {"steps": 17, "leaps": 4},
+    "provenance": {},
+}
+
+
+def result(
+    steps: bool = False, programs: Sequence[Program] = PROGRAMS, targets: Targets = NO_TARGETS
+) -> Result:
     recorder = Recorder(wants_steps=steps)
     for record in (FIRST, OTHER, SECOND):
         recorder.turn_done(record)
     if steps:
         recorder.step_done(StepRecord(1, 0, S, 10, 2, 2, 0, 99))
         recorder.step_done(StepRecord(0, S, 3 * S, 0, 2, 2, 1, 98))
-    facts = {
-        "scenario": {"name": "t", "leap": True},
-        "seed": 3,
-        "wall_s": 0.1,
-        "cpu_s": 0.1,
-        "counts": {"steps": 17, "leaps": 4},
-        "provenance": {},
-    }
-    return make_result(facts, recorder, PROGRAMS, NEW)
+    return make_result(FACTS, recorder, programs, KNOWN, targets)
 
 
 def test_metrics_by_hand() -> None:
@@ -127,12 +134,72 @@ def test_metrics_by_hand() -> None:
     )
     assert summary["throughput"] == pytest.approx(
         {"programs_per_s": 2 / 11, "turns_per_s": 3 / 11, "output_tokens_per_s": 10 / 11}
+        | {"agent_steps_per_min": 0}
     )
     # tool 3, queue 1, prefill 1 + 0.5 + 1, decode 2 + 9, transfer 0.5: 18 s in all
     assert summary["program"]["time_share"] == pytest.approx(
         {"tool": 3 / 18, "queue": 1 / 18, "prefill": 2.5 / 18, "decode": 11 / 18, "transfer": 0.5 / 18}
     )
     assert math.fsum(summary["program"]["time_share"].values()) == pytest.approx(1, abs=1e-12)
+
+
+def test_slowdown_and_fairness_by_hand() -> None:
+    """Alone the turns take 2, 0.5 and 2.5 s; here 4, 1 and 10 s."""
+    done = result()
+    assert done.turns["slowdown"].to_list() == [2, 2, 4]
+    assert done.programs["slowdown"].to_list() == [(4 + 1) / 2.5, 10 / 2.5]
+    assert done.summary["program"]["slowdown"]["max"] == 4
+    # speeds 1/2 and 1/4: (3/4)^2 / (2 * (1/4 + 1/16))
+    assert done.summary["fairness"] == pytest.approx({"max_to_mean_slowdown": 4 / 3, "jain_programs": 0.9})
+    assert done.tenants is None
+
+
+def test_tenants_by_hand() -> None:
+    """Tenant x has programs a and c, with 4 + 1 + 1 s instead of 2 + 0.5 + 0.5; y is slowed down by 4."""
+    recorder = Recorder()
+    third = replace(FIRST, program_id="c", turn_id="c/0", queue_ps=0, prefill_ps=S, decode_ps=0)
+    for record in (FIRST, SECOND, OTHER, third):
+        recorder.turn_done(record)
+    a, b = PROGRAMS
+    programs = (replace(a, tenant="x"), replace(b, tenant="y"), replace(b, id="c", tenant="x"))
+    known = {name: [*column, S // 2] for name, column in KNOWN.items()}
+    done = make_result(FACTS, recorder, programs, known)
+    assert done.tenants is not None
+    assert done.tenants.select("tenant", "programs", "turns", "served_s", "alone_s").rows() == [
+        ("x", 2, 3, 6.0, 3.0),
+        ("y", 1, 1, 10.0, 2.5),
+    ]
+    # speeds 1/2 and 1/4 again
+    assert done.summary["fairness"]["jain_tenants"] == pytest.approx(0.9)
+
+
+def test_queue_bubbles_and_agent_steps_by_hand() -> None:
+    """Program a: 1 s at first, and 3 s of 4 behind a preemption; a second turn of the same session."""
+    recorder = Recorder()
+    again = replace(SECOND, session_id="a", queue_ps=4 * S, requeue_ps=3 * S)
+    for record in (FIRST, again, OTHER):
+        recorder.turn_done(record)
+    summary = make_result(FACTS, recorder, PROGRAMS, KNOWN).summary
+    assert summary["program"]["queue_s"]["max"] == 5
+    assert summary["program"]["requeue_s"]["max"] == 3
+    # one pair of a turn and a gap in 11 s
+    assert summary["throughput"]["agent_steps_per_min"] == pytest.approx(60 / 11)
+
+
+def test_goodput_by_hand() -> None:
+    """TTFT 2, 1, 1 s; TPOT 0.5, none, 3 s; latency of the programs 8 and 10 s, in 11 s."""
+    limits = result(targets=Targets.of([], ["ttft:1.5s"]))
+    assert limits.turns["good"].to_list() == [False, True, True]
+    assert limits.programs.select("good_turns", "good").rows() == [(1, False), (1, True)]
+    assert limits.summary["goodput"] == pytest.approx(
+        {"turns_per_s": 2 / 11, "turn_share": 2 / 3, "programs_per_s": 1 / 11, "program_share": 1 / 2}
+    )
+    strict = result(targets=Targets.of([], ["ttft:2s", "tpot:500ms", "program.latency:8s"]))
+    assert strict.turns["good"].to_list() == [True, True, False]
+    assert strict.programs["good"].to_list() == [True, False]
+    late = result(targets=Targets.of([], ["program.latency:7999ms"]))
+    assert late.turns["good"].all()
+    assert late.programs["good"].to_list() == [False, False]
 
 
 def test_every_metric_is_in_the_summary_and_nothing_else() -> None:
@@ -147,7 +214,8 @@ def test_every_metric_is_in_the_summary_and_nothing_else() -> None:
 
     summary = {k: v for k, v in result().summary.items() if k not in ("scenario", "provenance")}
     everywhere = {metric.name for metric in METRICS if "<" not in metric.name}
-    assert leaves(summary) == {name for name in everywhere if not name.startswith("kv.")} | {
+    sometimes = ("kv.", "goodput.", "fairness.jain_tenants")
+    assert leaves(summary) == {name for name in everywhere if not name.startswith(sometimes)} | {
         "schema_version",
         "seed",
     }
@@ -182,7 +250,9 @@ def test_long_times_lose_nothing() -> None:
         late = replace(FIRST, program_id=program.id, ready_ps=days, gap_ps=days, finish_ps=days + S)
         recorder.turn_done(replace(late, first_token_ps=days + 66 * S // 1000))
     facts = dict.fromkeys(("scenario", "seed", "wall_s", "cpu_s", "provenance"))
-    done = make_result({**facts, "counts": {}}, recorder, programs, [1] * 20)
+    done = make_result(
+        {**facts, "counts": {}}, recorder, programs, {"alone_ps": [S] * 20, "new_tokens": [1] * 20}
+    )
     assert done.turns["ttft_s"].unique().to_list() == [0.066]
     assert done.summary["program"]["time_share"]["tool"] == pytest.approx(1, abs=1e-5)
     assert done.programs["tool_s"].sum() == 20 * days / S

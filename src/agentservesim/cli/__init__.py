@@ -21,7 +21,6 @@ from agentservesim.cli.output import BAD_INPUT, BUG, INTERRUPTED
 from agentservesim.model import InputError
 
 
-
 def _usage_fault(error: typer.TyperException) -> str:
     """A fault of the command line in one line, with the nearest option if there is one."""
     from agentservesim.lookup import did_you_mean

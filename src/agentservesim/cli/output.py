@@ -1,8 +1,10 @@
-"""What commands print on stdout."""
+"""What commands print on stdout, and the codes with which they exit (0 is good)."""
 
 from __future__ import annotations
 
 import sys
+
+BUG, BAD_INPUT, MISSED, INTERRUPTED = 1, 2, 99, 130
 
 
 def print_rows(rows: dict[str, str], indent: str = "") -> None:

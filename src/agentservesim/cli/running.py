@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentservesim.cli.options import Json, NumInstances, Overrides, Source, Tiers, checked
-from agentservesim.cli.output import print_json
+from agentservesim.cli.output import MISSED, print_json
 from agentservesim.model import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def run(
 ) -> None:
     """Simulate a scenario or a trace.
 
-    Prints a table; --out writes a folder with the metrics and a row for every program and turn.
+    Prints a table; --out writes a folder with the metrics and a row for every program and turn. The exit
+    code is 99 if an --slo was missed.
     """
     from agentservesim.flags import source_settings
     from agentservesim.report.progress import counting, reading
@@ -52,14 +53,14 @@ def run(
             raise InputError(f"{error}{_keep(error, out)}") from error
     if out is not None:
         result.save(out)
-    if quiet:
-        return
-    if as_json:
+    if as_json and not quiet:
         print_json(result.summary)
-        return
-    from agentservesim.report.terminal import print_summary
+    elif not quiet:
+        from agentservesim.report.terminal import print_summary
 
-    print_summary(result.summary, sys.stdout, str(out) if out is not None else None)
+        print_summary(result.summary, sys.stdout, str(out) if out is not None else None)
+    if not all(objective["met"] for objective in result.summary.get("slo", ())):
+        raise typer.Exit(MISSED)
 
 
 def check(

@@ -39,6 +39,7 @@ class Request:
         "queue_ps",
         "reached",
         "recomputed_tokens",
+        "requeue_ps",
         "running",
         "scheduled_ps",
         "session",
@@ -76,12 +77,22 @@ class Request:
         self.finish_ps = -1
         self.since_ps = arrival_ps
         self.queue_ps = 0
+        self.requeue_ps = 0
         self.prefill_ps = 0
         self.transfer_ps = 0
         self.loaded_blocks: dict[str, int] = {}
 
     def __repr__(self) -> str:
         return f"Request({self.id!r}, {self.computed}/{self.known} of {self.total} tokens)"
+
+    def waited(self, now: int) -> int:
+        """Its wait in the queue is over; returns how long it was."""
+        wait_ps = now - self.since_ps
+        self.queue_ps += wait_ps
+        if self.preemptions:
+            self.requeue_ps += wait_ps
+        self.since_ps = now
+        return wait_ps
 
     @property
     def sorts_as(self) -> tuple[int, int, str]:

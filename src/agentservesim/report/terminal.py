@@ -17,6 +17,8 @@ _ROWS = (
     ("TTFT", "turn", "ttft_s"),
     ("TPOT", "turn", "tpot_s"),
     ("queueing", "turn", "queue_s"),
+    ("queue bubble", "program", "queue_s"),
+    ("slowdown", "program", "slowdown"),
 )
 _STATISTICS = ("mean", "p50", "p90", "p95", "p99", "max")
 _PARTS = (
@@ -34,7 +36,8 @@ def print_summary(summary: Summary, file: TextIO, saved: str | None = None) -> N
     console = Console(file=file, highlight=False, width=None if file.isatty() else 100)
     with console.capture() as screen:
         console.print(Text(title(summary), style="bold"))
-        for part in (_latencies(summary), _time_share(summary), _facts(summary), _memory(summary)):
+        parts = (_latencies, _time_share, _facts, _memory, _fairness)
+        for part in (*(make(summary) for make in parts), _objectives(summary, console)):
             if part is None:
                 continue
             console.print()
@@ -96,6 +99,8 @@ def _latencies(summary: Summary) -> RenderableType:
     for label, group, metric in _ROWS:
         values = summary[group][metric]
         scale, unit = (1.0, "s") if (values["mean"] or 0) >= 1 else (1e3, "ms")
+        if not metric.endswith("_s"):
+            scale, unit = 1.0, "x"
         shown = ["-" if values[name] is None else _number(values[name] * scale) for name in _STATISTICS]
         table.add_row(f"{label} ({unit})", *shown, f"{values['n']:,}")
     return table
@@ -150,6 +155,41 @@ def _memory(summary: Summary) -> RenderableType | None:
     held = f"{kv['waste_share']:.1%} of HBM's space and time held in gaps or under way"
     table.add_row("pins", f"{held}; {kv['forced_unpins']:,} broken by force")
     return table
+
+
+def _fairness(summary: Summary) -> RenderableType | None:
+    """Who got what: goodput where limits were given, Jain's index where there are tenants."""
+    table = _plain_table("left", "left")
+    if goodput := summary.get("goodput"):
+        limits = " ".join(summary["scenario"]["goodput"])
+        good = f"{goodput['turn_share']:.1%} of turns, {goodput['program_share']:.1%} of programs"
+        rates = (_rate(goodput[f"{what}_per_s"], f"good {what}") for what in ("turns", "programs"))
+        table.add_row("goodput", f"{good} inside {limits}: {', '.join(rates)}")
+    fairness = summary["fairness"]
+    if (tenants := fairness.get("jain_tenants")) is not None:
+        jain = f"{tenants:.3f} over tenants, {fairness['jain_programs']:.3f} over programs (1 is fair)"
+        table.add_row("Jain's index", jain)
+    return table if table.row_count else None
+
+
+def _objectives(summary: Summary, console: Console) -> RenderableType | None:
+    """Each objective with a tick or a cross, in words where no terminal shows them."""
+    if "slo" not in summary:
+        return None
+    plain = not console.is_terminal or console.encoding != "utf-8"
+    met, missed = ("met", "MISSED") if plain else ("\N{CHECK MARK}", "\N{BALLOT X}")
+    table = _plain_table("left", "left", "left")
+    for entry in summary["slo"]:
+        value = "no value" if entry["value"] is None else _quantity(entry["value"], entry["unit"])
+        mark = Text(met, style="green") if entry["met"] else Text(missed, style="bold red")
+        table.add_row(mark, entry["slo"], value)
+    return table
+
+
+def _quantity(value: float, unit: str) -> str:
+    if unit == "s" and value < 1:
+        return f"{_number(value * 1e3)} ms"
+    return f"{_number(value)} {unit}".rstrip()
 
 
 def _plain_table(*justify: JustifyMethod) -> Table:

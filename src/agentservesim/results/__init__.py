@@ -5,6 +5,7 @@ from agentservesim.results.recorder import Pool, Recorder
 from agentservesim.results.result import Result, make_result
 from agentservesim.results.run_folder import check_target
 from agentservesim.results.summary import SCHEMA_VERSION, Summary, comparable
+from agentservesim.results.targets import Targets, parse_limit, parse_objective
 
 __all__ = [
     "METRICS",
@@ -14,7 +15,10 @@ __all__ = [
     "Recorder",
     "Result",
     "Summary",
+    "Targets",
     "check_target",
     "comparable",
     "make_result",
+    "parse_limit",
+    "parse_objective",
 ]

@@ -16,20 +16,32 @@ import polars as pl
 
 from agentservesim.model import PS_PER_S
 
-Subject = Literal["turn", "program", "run", "instance", "link"]
+Subject = Literal["turn", "program", "run", "tenant", "instance", "link"]
+Better = Literal["lower", "higher", ""]
 
 TABLES: dict[Subject, str] = {
     "turn": "turns",
     "program": "programs",
     "run": "programs",
+    "tenant": "tenants",
     "instance": "instances",
     "link": "links",
 }
-"""The table that a subject's formulas are over. Instances and links are there where KV is pinned or moved."""
+"""The table that a subject's formulas are over.
+
+Tenants are there where the trace names some, instances and links where KV is pinned or moved.
+"""
 
 _SPAN = "(MAX(finish_s) - MIN(arrival_s))"
 _PARTS = ("tool", "queue", "prefill", "decode", "transfer")
 _WHOLE = "(" + " + ".join(f"SUM({part}_s)" for part in _PARTS) + ")"
+SERVED = "(" + " + ".join(f"{part}_s" for part in _PARTS[1:]) + ")"
+"""Time of a program's turns from being sent to their last token, summed over its turns."""
+
+
+def _jain(share: str) -> str:
+    """Jain's index of a column: the square of the sum over n times the sum of squares."""
+    return f"POWER(SUM({share}), 2) / (COUNT(*) * SUM(POWER({share}, 2)))"
 
 
 @dataclass(frozen=True)
@@ -38,7 +50,8 @@ class Metric:
 
     `name` is its place in summary.json. A metric of a turn or a program has a value per row and is
     summarised as mean, percentiles, max and n; the others are one number each. `formula` is None for
-    what the run itself reports (its clock, its counters).
+    what the run itself reports (its clock, its counters). `better` says whether less or more of it is good,
+    where that is clear: a comparison names a winner only there.
     """
 
     name: str
@@ -46,6 +59,7 @@ class Metric:
     subject: Subject
     formula: str | None
     meaning: str
+    better: Better = ""
 
     def each(self, **names: str) -> Metric:
         """This metric for one tier, or one link and direction."""
@@ -67,6 +81,7 @@ METRICS: tuple[Metric, ...] = (
         "program",
         "finish_s - arrival_s",
         "From a program's arrival to its last token, tool calls and think time included.",
+        "lower",
     ),
     Metric(
         "turn.ttft_s",
@@ -74,6 +89,7 @@ METRICS: tuple[Metric, ...] = (
         "turn",
         "first_token_s - ready_s",
         "Time to first token, as the client sees it: queueing, prefill and the front end.",
+        "lower",
     ),
     Metric(
         "turn.tpot_s",
@@ -81,6 +97,7 @@ METRICS: tuple[Metric, ...] = (
         "turn",
         "CASE WHEN output_tokens > 1 THEN (finish_s - first_token_s) / (output_tokens - 1) END",
         "Time per output token after the first. A turn with a single output token has none and is not in n.",
+        "lower",
     ),
     Metric(
         "turn.e2el_s",
@@ -88,6 +105,7 @@ METRICS: tuple[Metric, ...] = (
         "turn",
         "finish_s - ready_s",
         "End-to-end latency of a turn: from sending it to its last token.",
+        "lower",
     ),
     Metric(
         "turn.queue_s",
@@ -96,6 +114,43 @@ METRICS: tuple[Metric, ...] = (
         "queue_s",
         "Waiting to be scheduled: before the first admission (the front end's way in included) and after "
         "every preemption.",
+        "lower",
+    ),
+    Metric(
+        "turn.slowdown",
+        "",
+        "turn",
+        "(finish_s - ready_s) / alone_s",
+        "Latency of a turn against alone_s: what it takes by itself on an idle instance, of the fastest kind "
+        "in the fleet, whose cache holds whatever the turns before it had. Queueing, company in the batch, "
+        "lost KV and moved KV make it more than 1. The reference is the same under every policy.",
+        "lower",
+    ),
+    Metric(
+        "program.queue_s",
+        "s",
+        "program",
+        "queue_s",
+        "Queue bubble: from ready to running, summed over a program's turns, waiting again after preemptions "
+        "included.",
+        "lower",
+    ),
+    Metric(
+        "program.requeue_s",
+        "s",
+        "program",
+        "requeue_s",
+        "The part of the queue bubble that lies behind preemptions.",
+        "lower",
+    ),
+    Metric(
+        "program.slowdown",
+        "",
+        "program",
+        f"{SERVED} / alone_s",
+        "Time of a program's turns against the same turns alone on an idle instance (see turn.slowdown); "
+        "tool calls and think time are in neither.",
+        "lower",
     ),
     Metric("counts.programs", "", "run", "COUNT(*)", "Programs that ran to their end."),
     Metric("counts.turns", "", "run", "SUM(turns)", "Turns (LLM calls) that were served."),
@@ -113,6 +168,7 @@ METRICS: tuple[Metric, ...] = (
         "run",
         "SUM(preemptions)",
         "Requests put back in the queue to free blocks.",
+        "lower",
     ),
     Metric("tokens.prompt", "token", "run", "SUM(prompt_tokens)", "Prompt tokens of all turns."),
     Metric(
@@ -130,13 +186,21 @@ METRICS: tuple[Metric, ...] = (
         "Of the cached tokens, those that were in this tier when the turn was admitted; what lay lower was "
         "loaded. They sum to tokens.cached.",
     ),
-    Metric("tokens.computed", "token", "run", "SUM(computed_tokens)", "Prompt tokens that were not cached."),
+    Metric(
+        "tokens.computed",
+        "token",
+        "run",
+        "SUM(computed_tokens)",
+        "Prompt tokens that were not cached.",
+        "lower",
+    ),
     Metric(
         "tokens.recomputed",
         "token",
         "run",
         "SUM(recomputed_tokens)",
         "Tokens (prompt or reply) computed again because of a preemption.",
+        "lower",
     ),
     Metric(
         "tokens.new",
@@ -152,6 +216,7 @@ METRICS: tuple[Metric, ...] = (
         "run",
         "SUM(cached_tokens) / SUM(prompt_tokens)",
         "Share of the prompt tokens that did not have to be computed.",
+        "higher",
     ),
     Metric(
         "tokens.prefill_amplification",
@@ -159,6 +224,7 @@ METRICS: tuple[Metric, ...] = (
         "run",
         "(SUM(computed_tokens) + SUM(recomputed_tokens)) / SUM(new_tokens)",
         "Tokens prefilled for each new one; 1 would be an unlimited cache of single tokens.",
+        "lower",
     ),
     Metric("tokens.output", "token", "run", "SUM(output_tokens)", "Tokens generated."),
     Metric(
@@ -167,6 +233,7 @@ METRICS: tuple[Metric, ...] = (
         "run",
         f"COUNT(*) / {_SPAN}",
         "Programs over the time from the first arrival to the last token.",
+        "higher",
     ),
     Metric(
         "throughput.turns_per_s",
@@ -174,6 +241,7 @@ METRICS: tuple[Metric, ...] = (
         "run",
         f"SUM(turns) / {_SPAN}",
         "Turns over the time from the first arrival to the last token.",
+        "higher",
     ),
     Metric(
         "throughput.output_tokens_per_s",
@@ -181,6 +249,75 @@ METRICS: tuple[Metric, ...] = (
         "run",
         f"SUM(output_tokens) / {_SPAN}",
         "Generated tokens over the time from the first arrival to the last token.",
+        "higher",
+    ),
+    Metric(
+        "throughput.agent_steps_per_min",
+        "1/min",
+        "run",
+        f"60 * SUM(turns - sessions) / {_SPAN}",
+        "Pairs of a turn and the gap behind it (a step of the agent, not of the engine) over the time from "
+        "the first arrival to the last token. The last turn of a session has no gap.",
+        "higher",
+    ),
+    Metric(
+        "goodput.turns_per_s",
+        "1/s",
+        "run",
+        f"SUM(good_turns) / {_SPAN}",
+        "Turns inside every limit of --goodput over the time from the first arrival to the last token.",
+        "higher",
+    ),
+    Metric(
+        "goodput.turn_share",
+        "",
+        "run",
+        "SUM(good_turns) / SUM(turns)",
+        "Share of the turns that were inside every limit.",
+        "higher",
+    ),
+    Metric(
+        "goodput.programs_per_s",
+        "1/s",
+        "run",
+        f"SUM(good) / {_SPAN}",
+        "Programs of which every turn was inside every limit, and the program itself inside its own, over "
+        "the time from the first arrival to the last token.",
+        "higher",
+    ),
+    Metric(
+        "goodput.program_share",
+        "",
+        "run",
+        "SUM(good) / COUNT(*)",
+        "Share of the programs that were inside every limit with every turn.",
+        "higher",
+    ),
+    Metric(
+        "fairness.max_to_mean_slowdown",
+        "",
+        "run",
+        f"MAX({SERVED} / alone_s) / AVG({SERVED} / alone_s)",
+        "The worst program's slowdown against the mean over programs; 1 if all are slowed down alike.",
+        "lower",
+    ),
+    Metric(
+        "fairness.jain_programs",
+        "",
+        "run",
+        _jain(f"alone_s / {SERVED}"),
+        "Jain's index over programs of their speed, the inverse of their slowdown: 1 if all are slowed down "
+        "alike, 1/n if one alone gets on. (Jain, Chiu, Hawe: A Quantitative Measure of Fairness, 1984.)",
+        "higher",
+    ),
+    Metric(
+        "fairness.jain_tenants",
+        "",
+        "tenant",
+        _jain("alone_s / served_s"),
+        "Jain's index over tenants of the speed of all of a tenant's turns together, where the trace names "
+        "tenants. It is about how much each is slowed down, not about how much each asks for.",
+        "higher",
     ),
     *(
         Metric(f"program.time_share.{part}", "", "run", f"SUM({part}_s) / {_WHOLE}", meaning)
@@ -219,6 +356,7 @@ METRICS: tuple[Metric, ...] = (
         "SUM(pinned_byte_s + in_flight_byte_s) / SUM(pool_byte_s)",
         "Share of HBM's KV space and time that was taken by nothing but pins of idle sessions and copies "
         "under way.",
+        "lower",
     ),
     Metric(
         "kv.forced_unpins",
@@ -226,6 +364,7 @@ METRICS: tuple[Metric, ...] = (
         "instance",
         "SUM(forced_unpins)",
         "Pins broken before their time because blocks were short.",
+        "lower",
     ),
     Metric(
         "kv.bytes_moved.<link>.<direction>",
@@ -266,6 +405,6 @@ def expression(metric: Metric) -> pl.Expr:
     match metric.unit:
         case "s" | "B s":
             return value / PS_PER_S
-        case "1/s":
+        case "1/s" | "1/min":
             return value * PS_PER_S
     return value

@@ -18,7 +18,8 @@ from agentservesim.results.memory_tables import (
 )
 from agentservesim.results.recorder import Recorder
 from agentservesim.results.summary import Summary, summarise
-from agentservesim.results.tables import program_table, published, step_table, turn_table
+from agentservesim.results.tables import program_table, published, step_table, tenant_table, turn_table
+from agentservesim.results.targets import NO_TARGETS, Targets
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,14 +27,16 @@ class Result:
     """Metrics and tables of one run.
 
     `turns` and `programs` have a row per turn and program; `steps` a row per engine step, or None
-    if they were not recorded. `memory` has the tables transfers, residency, instances and links where KV
-    is pinned or moved. Times in the tables are seconds on the simulated clock.
+    if they were not recorded; `tenants` one per tenant, or None if the trace names none. `memory` has the
+    tables transfers, residency, instances and links where KV is pinned or moved. Times in the tables are
+    seconds on the simulated clock.
     """
 
     summary: Summary
     turns: pl.DataFrame
     programs: pl.DataFrame
     steps: pl.DataFrame | None = None
+    tenants: pl.DataFrame | None = None
     memory: Mapping[str, pl.DataFrame] = field(default_factory=dict)
 
     def save(self, folder: str | Path) -> Path:
@@ -42,6 +45,8 @@ class Result:
         An earlier run there is replaced. Raises InputError if the folder holds anything else.
         """
         tables = {"programs": self.programs, "turns": self.turns}
+        if self.tenants is not None:
+            tables["tenants"] = self.tenants
         if self.steps is not None:
             tables["steps"] = self.steps
         tables.update(self.memory)
@@ -62,30 +67,38 @@ def make_result(
     facts: Summary,
     recorder: Recorder,
     programs: Sequence[Program],
-    new_tokens: Sequence[int],
+    known: Mapping[str, Sequence[int]],
+    targets: Targets = NO_TARGETS,
     fault: str = "",
 ) -> Result:
     """Tables and summary of a run.
 
     `facts` are the keys of the summary that the run itself reports: the metrics without a formula,
-    the scenario, the seed and the provenance. `new_tokens` has the new prompt tokens of every turn, program
-    by program. A run that did not come to its end has the `fault` that ended it; its programs are those that
-    did.
+    the scenario, the seed and the provenance. `known` has the columns of turns that are known before the
+    run, program by program; `targets` is what is asked of it. A run that did not come to its end has the
+    `fault` that ended it; its programs are those that did.
     """
-    turns = turn_table(recorder, programs, new_tokens)
-    rows = program_table(turns, programs)
+    turns = targets.mark_turns(turn_table(recorder, programs, known))
+    rows = targets.mark_programs(program_table(turns, programs), turns)
     if fault:
         facts = {**facts, "incomplete": fault}
         ended = {program.id: len(program.turns) for program in programs}
         rows = rows.filter(
             pl.col("turns") == pl.col("program_id").replace_strict(ended, return_dtype=pl.Int64)
         )
+    tables = {"turns": turns, "programs": rows}
+    if (rows["tenant"] != "").any():
+        tables["tenants"] = tenant_table(rows)
     memory = _memory(recorder) if recorder.memories else {}
+    summary = summarise(facts, {**tables, **memory}, recorder.tiers)
+    if targets.objectives:
+        summary["slo"] = [objective.judge(summary) for objective in targets.objectives]
     return Result(
-        summary=summarise(facts, {"turns": turns, "programs": rows, **memory}, recorder.tiers),
+        summary=summary,
         turns=published(turns, "turn"),
         programs=published(rows, "program"),
         steps=published(step_table(recorder)) if recorder.wants_steps else None,
+        tenants=published(tables["tenants"]) if "tenants" in tables else None,
         memory={name: published(table) for name, table in memory.items()},
     )
 

@@ -22,12 +22,12 @@ Summary = dict[str, Any]
 
 _ORDER = (
     *("schema_version", "incomplete", "scenario", "seed", "simulated_s", "wall_s", "cpu_s"),
-    *("counts", "tokens", "program", "turn", "throughput", "kv", "provenance"),
+    *("counts", "tokens", "program", "turn", "throughput", "goodput", "fairness", "kv", "provenance"),
 )
 
 
 def summarise(facts: Summary, tables: Mapping[str, pl.DataFrame], tiers: Sequence[str]) -> Summary:
-    """The facts of a run and every metric that has a formula and a table.
+    """The facts of a run and every metric that has a formula, and the columns that are in it.
 
     The tables are those in picoseconds; `tiers` are the tiers below HBM.
     """
@@ -37,7 +37,10 @@ def summarise(facts: Summary, tables: Mapping[str, pl.DataFrame], tiers: Sequenc
         if metric.formula is None or table is None:
             continue
         for one, rows in _each(metric, table, tiers):
-            values = rows.select(expression(one).alias("value"))["value"]
+            formula = expression(one)
+            if not set(formula.meta.root_names()) <= set(rows.columns):
+                continue
+            values = rows.select(formula.alias("value"))["value"]
             whole = metric.subject in ("turn", "program")
             _put(summary, one.name, statistics(values) if whole else values.item())
     return {key: summary[key] for key in _ORDER if key in summary}

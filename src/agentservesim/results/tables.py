@@ -1,4 +1,4 @@
-"""The tables of turns, programs and (on request) steps; those of memory are in `memory_tables`.
+"""The tables of turns, programs, tenants and (on request) steps; those of memory are in `memory_tables`.
 
 Inside, times are integer picoseconds (`*_ps`), so that differences are exact; `published` turns a
 table into what users see: seconds as floats (`*_s`), with the metrics of each row beside them.
@@ -6,17 +6,17 @@ table into what users see: seconds as floats (`*_s`), with the metrics of each r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from re import fullmatch
 
 import polars as pl
 
 from agentservesim.model import PS_PER_S, Program
-from agentservesim.results.metrics import ROW_METRICS, Subject, column_part, expression
+from agentservesim.results.metrics import ROW_METRICS, SERVED, Subject, column_part, expression
 from agentservesim.results.recorder import Recorder
 
-_SUMS = ("gap_ps", "queue_ps", "prefill_ps", "decode_ps", "transfer_ps")
+_SUMS = ("gap_ps", "queue_ps", "requeue_ps", "prefill_ps", "decode_ps", "transfer_ps", "alone_ps")
 _COUNTS = (
     "prompt_tokens",
     "output_tokens",
@@ -30,6 +30,7 @@ _COUNTS = (
 COLUMNS: dict[str, str] = {
     "program_id": "the program",
     "kind": "what the trace calls this kind of program",
+    "tenant": "on whose behalf the program ran; empty if the trace does not say",
     "turn_id": "the turn",
     "index": "place of the turn in its program",
     "session_id": "the session: the program's root agent or one of its sub-agents",
@@ -42,10 +43,14 @@ COLUMNS: dict[str, str] = {
     "gap_s": "time outside the engine before the turn: tool calls and think time",
     "tool_s": "sum of gap_s over the turns",
     "queue_s": "waiting for admission, also after preemptions; the way into the engine included",
+    "requeue_s": "the part of queue_s that lies behind preemptions",
     "prefill_s": "admitted, until the first token",
     "decode_s": "from the first token to the last",
     "transfer_s": "waiting for KV to be moved",
-    "turns": "turns of the program",
+    "alone_s": "what it would take by itself on an idle instance with all that was sent before cached",
+    "served_s": "from being sent to the last token, summed over turns",
+    "programs": "programs",
+    "turns": "turns",
     "sessions": "sessions of the program: 1 and its sub-agents",
     "instances": "different instances that served the program",
     "prompt_tokens": "prompt tokens",
@@ -55,6 +60,8 @@ COLUMNS: dict[str, str] = {
     "new_tokens": "prompt tokens that no turn before had, programs taken one after the other",
     "recomputed_tokens": "tokens computed again after preemptions",
     "preemptions": "times the request was put back in the queue to free KV blocks",
+    "good": "inside every limit of --goodput, a program with all its turns",
+    "good_turns": "turns that were inside every limit",
     "start_s": "the step began",
     "end_s": "the step ended",
     "prefill_tokens": "prompt tokens computed in the step",
@@ -66,10 +73,12 @@ COLUMNS: dict[str, str] = {
 """What each column of these tables holds; metrics are described in `metrics`."""
 
 
-def turn_table(recorder: Recorder, programs: Sequence[Program], new_tokens: Sequence[int]) -> pl.DataFrame:
+def turn_table(
+    recorder: Recorder, programs: Sequence[Program], known: Mapping[str, Sequence[int]]
+) -> pl.DataFrame:
     """One row per turn, by program (in order of arrival) and index; times in picoseconds.
 
-    `new_tokens` has the prompt tokens that no turn before had, for every turn in that order.
+    `known` has the columns of which every turn's value is known before the run, in that order.
     """
     ends = accumulate(len(program.turns) for program in programs)
     first = {p.id: end - len(p.turns) for p, end in zip(programs, ends, strict=True)}
@@ -79,11 +88,11 @@ def turn_table(recorder: Recorder, programs: Sequence[Program], new_tokens: Sequ
     frame = pl.DataFrame({**recorder.turn_names(), **recorder.turn_numbers(), **loaded})
     begin = pl.Series("place", [first[name] for name in frame["program_id"]], dtype=pl.Int64)
     frame = frame.with_columns(place=begin + frame["index"]).sort("place")
-    new = pl.Series("new_tokens", new_tokens, dtype=pl.Int64).gather(frame["place"])
+    before = [pl.Series(name, v, dtype=pl.Int64).gather(frame["place"]) for name, v in known.items()]
     if loaded:
         in_hbm = pl.col("cached_tokens") - pl.sum_horizontal(*loaded)
         frame = frame.with_columns(in_hbm.alias("cached_hbm_tokens"))
-    return frame.with_columns(new).drop("place")
+    return frame.with_columns(before).drop("place")
 
 
 def program_table(turns: pl.DataFrame, programs: Sequence[Program]) -> pl.DataFrame:
@@ -92,9 +101,10 @@ def program_table(turns: pl.DataFrame, programs: Sequence[Program]) -> pl.DataFr
     Times outgrow 64 bits when they are summed over programs, hence Int128. A program arrives when
     its first turn's gap began: at its recorded arrival, or, in a closed loop, when it was let in.
     """
-    kinds = pl.DataFrame(
-        {"program_id": [p.id for p in programs], "kind": [p.kind for p in programs]},
-        schema={"program_id": pl.String, "kind": pl.String},
+    names = {"program_id": "id", "kind": "kind", "tenant": "tenant"}
+    told = pl.DataFrame(
+        {column: [getattr(p, name) for p in programs] for column, name in names.items()},
+        schema=dict.fromkeys(names, pl.String),
     )
     rows = turns.group_by("program_id", maintain_order=True).agg(
         (pl.col("ready_ps") - pl.col("gap_ps")).min().alias("arrival_ps"),
@@ -105,8 +115,22 @@ def program_table(turns: pl.DataFrame, programs: Sequence[Program]) -> pl.DataFr
         *(pl.col(name).cast(pl.Int128).sum() for name in _SUMS),
         *(pl.col(name).sum() for name in (*_COUNTS, *_tier_columns(turns))),
     )
-    joined = rows.join(kinds, on="program_id", how="left", maintain_order="left")
-    return joined.rename({"gap_ps": "tool_ps"}).select("program_id", "kind", pl.exclude("program_id", "kind"))
+    joined = rows.join(told, on="program_id", how="left", maintain_order="left")
+    return joined.rename({"gap_ps": "tool_ps"}).select(*names, pl.exclude(*names))
+
+
+def tenant_table(programs: pl.DataFrame) -> pl.DataFrame:
+    """One row per tenant in order of name; times in picoseconds."""
+    served = pl.sql_expr(SERVED.replace("_s", "_ps")).alias("served_ps")
+    sums = ("turns", "prompt_tokens", "output_tokens", "cached_tokens", "queue_ps", "alone_ps")
+    return (
+        programs.with_columns(served)
+        .group_by("tenant")
+        .agg(
+            pl.len().cast(pl.Int64).alias("programs"), *(pl.col(name).sum() for name in (*sums, "served_ps"))
+        )
+        .sort("tenant")
+    )
 
 
 def _tier_columns(turns: pl.DataFrame) -> list[str]:
