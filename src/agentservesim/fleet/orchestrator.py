@@ -22,7 +22,8 @@ class ProgramRun:
     waiting_for: dependencies of each turn that are still open. ready_ps: when each turn may start, as
     far as known; cause_ps: when the last trigger it waits for fired, the program's start being the
     first. end_ps: the last token so far. homes: instance of each session's last turn (None stands for
-    the program). latest: index of that turn. known: what the servers know of it.
+    the program). latest: index of that turn. known: what the servers know of it. in_flight: turns at the
+    instances. rejected: whether admission ended it.
     """
 
     __slots__ = (
@@ -30,11 +31,13 @@ class ProgramRun:
         "dependents",
         "end_ps",
         "homes",
+        "in_flight",
         "known",
         "latest",
         "next_turns",
         "program",
         "ready_ps",
+        "rejected",
         "start_ps",
         "turns_left",
         "waiting_for",
@@ -52,6 +55,8 @@ class ProgramRun:
                 self.next_turns[last[turn.session_id]] = turn.index
             last[turn.session_id] = turn.index
         self.turns_left = len(turns)
+        self.in_flight = 0
+        self.rejected = False
         self.waiting_for = [len(turn.dependencies) for turn in turns]
         self.ready_ps = [start_ps + turn.not_before_ps for turn in turns]
         self.cause_ps = [start_ps] * len(turns)
@@ -104,6 +109,8 @@ class Orchestrator:
 
     def _release(self, ready: tuple[ProgramRun, Turn]) -> None:
         run, turn = ready
+        if run.rejected:
+            return
         for index, dependency in run.dependents[turn.index]:
             if dependency.trigger == "dispatch":
                 wait_ps = dependency.delay_ps + (dependency.tools_ps or 0)
@@ -113,6 +120,7 @@ class Orchestrator:
     def finished(self, run: ProgramRun, turn: Turn, finish_ps: int) -> None:
         """The last token of a turn reaches its client at `finish_ps` (now or later)."""
         run.turns_left -= 1
+        run.in_flight -= 1
         if finish_ps > run.end_ps:
             run.end_ps = finish_ps
         if run.turns_left == 0 and self._free_places is not None:
@@ -126,6 +134,14 @@ class Orchestrator:
         for index, dependency in after:
             gap_ps = self._tools.span(turn, dependency.tools_ps) + dependency.delay_ps
             self._resolve(run, index, finish_ps, finish_ps + gap_ps)
+
+    def reject(self, run: ProgramRun) -> int:
+        """Send no further turn of a program; returns how many are not served."""
+        lost = run.turns_left - run.in_flight
+        run.rejected, run.turns_left = True, run.in_flight
+        if run.turns_left == 0 and self._free_places is not None:
+            self._kernel.after(0, self._leave)
+        return lost
 
     def _run_tools(
         self, run: ProgramRun, turn: Turn, after: list[tuple[int, Dependency]], finish_ps: int

@@ -1,0 +1,228 @@
+"""The gate before the router: turns that are ready pass it when the admission policy lets them in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from math import isfinite
+from typing import Any
+
+from agentservesim.fleet.orchestrator import ProgramRun
+from agentservesim.kernel import Event as Timer
+from agentservesim.kernel import Kernel
+from agentservesim.model import PS_PER_S, InputError, Turn, to_ps, to_s
+from agentservesim.policies.admission import Always
+from agentservesim.policies.protocols import (
+    ADMIT,
+    Admit,
+    Hold,
+    InstanceView,
+    ProgramEnded,
+    ProgramView,
+    Reject,
+    TurnEnded,
+    TurnView,
+)
+
+LONGEST_IDLE_PS = 86_400 * PS_PER_S
+"""Turns that are held for a day while nothing runs are held for good."""
+
+
+@dataclass(slots=True)
+class FleetState:
+    """The `FleetView` of all policies: the fleet as it is now."""
+
+    kernel: Kernel
+    instances: Sequence[InstanceView]
+    programs: dict[str, ProgramView] = field(default_factory=dict)
+    held: int = 0
+
+    @property
+    def now_s(self) -> float:
+        """The time."""
+        return to_s(self.kernel.now)
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """A turn that is ready, and, once it `waits`, the timer at which its policy wants to be asked again."""
+
+    number: int
+    run: ProgramRun
+    turn: Turn
+    gap_ps: int
+    ready_ps: int
+    waits: bool = False
+    timer: Timer | None = None
+
+
+class Gate:
+    """Asks the admission policy about every turn, and holds those that it does not let in.
+
+    see: makes a turn's view. pass_on(run, turn, gap_ps, hold_ps): the turn goes to the router, after it was
+    held for hold_ps. hold(run, turn): the turn has to wait. reject(run, reason): the program ends here.
+    A program that is paused is not asked about.
+    """
+
+    def __init__(
+        self,
+        policy: Any,
+        fleet: FleetState,
+        see: Callable[[ProgramRun, Turn], TurnView],
+        pass_on: Callable[[ProgramRun, Turn, int, int], None],
+        hold: Callable[[ProgramRun, Turn], None],
+        reject: Callable[[ProgramRun, str], None],
+    ) -> None:
+        self._policy = None if type(policy) is Always else policy
+        self._name = f"admission {type(policy).__name__}"
+        self._observes = getattr(policy, "observe", None) is not None
+        self._fleet = fleet
+        self._kernel = fleet.kernel
+        self._see = see
+        self._pass_on = pass_on
+        self._hold = hold
+        self._reject = reject
+        self._numbers = count()
+        self._line: dict[int, Held] = {}
+        self._untimed = 0
+        self._paused: set[str] = set()
+        self._moved_ps = 0
+        tick_s = getattr(policy, "tick_s", 0.0) or 0.0
+        if not (isinstance(tick_s, (int, float)) and isfinite(tick_s) and tick_s >= 0):
+            raise InputError(f"{self._name}: tick_s is {tick_s!r}; it must be a time in seconds, 0 for never")
+        if tick_s and getattr(policy, "review", None) is not None:
+            self._kernel.every(to_ps(tick_s), self._tick, lambda: bool(self._line))
+
+    def ready(self, run: ProgramRun, turn: Turn, gap_ps: int) -> None:
+        """A turn is ready: it passes, waits, or is the end of its program."""
+        held = Held(next(self._numbers), run, turn, gap_ps, self._kernel.now)
+        if self._decide(held) is not None:
+            self._line[held.number] = held
+            self._fleet.held += 1
+            self._hold(run, turn)
+
+    def ended(self, run: ProgramRun, turn: Turn, cached_tokens: int) -> None:
+        """A turn's last token is out."""
+        self._moved_ps = self._kernel.now
+        ends = run.turns_left == 0
+        if ends:
+            self._fleet.programs.pop(run.program.id, None)
+        if self._observes:
+            name, lengths = run.program.id, (turn.prompt_tokens, turn.output_tokens)
+            self._call("observe", name, TurnEnded(run.known, *lengths, cached_tokens))
+            if ends:
+                self._call("observe", name, ProgramEnded(name, len(run.program.turns)))
+        if self._untimed:
+            self._ask_again(lambda held: held.timer is None)
+
+    def pause(self, program_id: str) -> None:
+        """Turns of the program that become ready are held."""
+        self._paused.add(program_id)
+
+    def restore(self, program_id: str) -> None:
+        """The program's turns are asked about again."""
+        self._paused.discard(program_id)
+        self._ask_again(lambda held: held.run.program.id == program_id)
+
+    def check_empty(self) -> None:
+        """Raises InputError if turns are held that nothing will let in."""
+        held = [held for held in self._line.values() if not held.run.rejected]
+        if held:
+            name = held[0].run.program.id
+            who = "the router's Pause" if name in self._paused else self._name
+            raise InputError(f"{who} holds {len(held):,} turns for good, the first of program '{name}'")
+
+    # ---- asking -------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        self._call("review", "", self._fleet)
+        self._ask_again(lambda held: True)
+
+    def _ask_again(self, wanted: Callable[[Held], bool]) -> None:
+        """Ask about those in line that are wanted, in order, until one blocks the others."""
+        gone = []
+        for held in self._line.values():
+            if wanted(held):
+                answer = self._decide(held)
+                if answer is None:
+                    gone.append(held)
+                elif answer.blocks:
+                    break
+        for held in gone:
+            self._leave(held)
+
+    def _time_is_up(self, held: Held) -> None:
+        if self._decide(held) is None:
+            self._leave(held)
+
+    def _leave(self, held: Held) -> None:
+        del self._line[held.number]
+        self._fleet.held -= 1
+
+    def _decide(self, held: Held) -> Hold | None:
+        """Let a turn in, or end its program, or say how it is held."""
+        self._wake(held)
+        if held.run.rejected:
+            return None
+        answer = self._answer(held)
+        if isinstance(answer, Hold):
+            self._wait(held, answer)
+            return answer
+        self._moved_ps = self._kernel.now
+        if isinstance(answer, Reject):
+            self._fleet.programs.pop(held.run.program.id, None)
+            self._reject(held.run, answer.reason)
+            return None
+        self._fleet.programs.setdefault(held.run.program.id, held.run.known)
+        self._pass_on(held.run, held.turn, held.gap_ps, self._kernel.now - held.ready_ps)
+        return None
+
+    def _answer(self, held: Held) -> Admit | Hold | Reject:
+        program_id = held.run.program.id
+        if program_id in self._paused:
+            return Hold()
+        if self._policy is None:
+            return ADMIT
+        view = self._see(held.run, held.turn)
+        answer = self._call("admit", program_id, held.run.known, view, self._fleet)
+        if not isinstance(answer, (Admit, Hold, Reject)):
+            raise InputError(
+                f"{self._name}: admit() of program '{program_id}' returned {answer!r}; "
+                "it must be an Admit, a Hold or a Reject"
+            )
+        return answer
+
+    def _wait(self, held: Held, answer: Hold) -> None:
+        """Note when to ask again."""
+        now, until = self._kernel.now, answer.until_s
+        idle_ps = now - max(self._moved_ps, held.ready_ps)
+        if idle_ps > LONGEST_IDLE_PS and not any(instance.load for instance in self._fleet.instances):
+            self._line.setdefault(held.number, held)
+            self.check_empty()
+        held.waits = True
+        if until is None:
+            self._untimed += 1
+            return
+        if not (isinstance(until, (int, float)) and isfinite(until)):
+            raise InputError(f"{self._name}: until_s is {until!r}; it must be a time in seconds, or None")
+        held.timer = self._kernel.at(max(to_ps(until), now + 1), self._time_is_up, held)
+
+    def _wake(self, held: Held) -> None:
+        """Forget when to ask again."""
+        if held.timer is not None:
+            self._kernel.cancel(held.timer)
+        elif held.waits:
+            self._untimed -= 1
+        held.waits, held.timer = False, None
+
+    def _call(self, name: str, program_id: str, *arguments: object) -> Any:
+        try:
+            return getattr(self._policy, name)(*arguments)
+        except InputError:
+            raise
+        except Exception as error:
+            whose = f" of program '{program_id}'" if program_id else ""
+            raise InputError(
+                f"{self._name}: {name}(){whose} raised {type(error).__name__}: {error}"
+            ) from error
