@@ -291,13 +291,40 @@ def test_what_hbm_evicts_is_found_below_when_the_transfer_has_ended() -> None:
     rig.turn("a", path)
     rig.turn("b", content(6))  # takes 2 blanks and 4 of a, at once
     assert rig.has(path) == 4
-    rig.run(3.9)
-    assert rig.model.tiers[0].pool.lookup(path, 8, 4).blocks == 4  # nothing there yet
-    assert rig.model.tiers[0].pool.used == 4
-    rig.run(4)
-    assert rig.model.tiers[0].pool.lookup(path, 8, 4).blocks == 8
+    rig.run(7.9)
+    assert rig.has(path, "dram") == 0  # nothing there yet
+    assert rig.model.tiers[0].pool.used == 8, "the whole run that loses its end"
+    rig.run(8)
+    assert rig.has(path, "dram") == 8
     (record,) = rig.transfers
-    assert (record.verb, record.program_id, record.bytes) == ("spill", "", 4)
+    assert (record.verb, record.program_id, record.bytes) == ("spill", "", 8)
+    rig.audit()
+
+
+def test_the_rest_of_a_run_is_not_written_again() -> None:
+    rig, path = Rig(Script(spill={"hbm": "dram"}), blocks=10), content(8)
+    rig.turn("a", path)
+    rig.turn("b", content(4))  # takes 2 blanks and 2 of a
+    assert rig.pool.ready == 6, "the rest of a needs nobody's word"
+    rig.run(10)
+    rig.turn("c", content(6))
+    rig.run(20)
+    assert [(r.verb, r.bytes) for r in rig.transfers] == [("spill", 8)]
+    assert rig.pool.ready == 0
+
+
+def test_a_run_that_is_used_again_is_written_again_as_far_as_it_is_missing() -> None:
+    rig, path = Rig(Script(spill={"hbm": "dram"}), blocks=10), content(6)
+    rig.turn("a", path)
+    rig.turn("b", content(6))  # takes 4 blanks and 2 of a
+    rig.run(10)
+    longer = behind(path, 4, 8)
+    rig.turn("a", longer)  # hits 4, takes 4 of b
+    assert rig.pool.ready == 2, "the rest of b"
+    rig.turn("c", content(4))  # takes them and 2 of a's new end
+    rig.run(30)
+    assert [(r.verb, r.bytes) for r in rig.transfers] == [("spill", 6), ("spill", 6 + 4)]
+    assert rig.has(longer, "dram") == 8
     rig.audit()
 
 
@@ -309,9 +336,9 @@ def test_evictions_of_one_moment_are_one_transfer_and_known_content_none() -> No
     rig.turn("b", other)
     for _ in range(2):
         rig.turn("c", content(2))
-    rig.turn("d", content(5))
+    rig.turn("d", content(8))
     rig.run(30)
-    assert [(r.verb, r.bytes) for r in rig.transfers] == [("demote", 5), ("spill", 4)]
+    assert [(r.verb, r.bytes) for r in rig.transfers] == [("demote", 5), ("spill", 7)]
 
 
 def test_only_what_was_hit_often_enough_is_spilled() -> None:

@@ -15,11 +15,14 @@ from operator import attrgetter
 from agentservesim.cost.base import Batch, StepTime
 from agentservesim.engine.config import EngineConfig, rules_of
 from agentservesim.engine.memory import Memory
+from agentservesim.engine.order import Order
 from agentservesim.engine.request import Request
+from agentservesim.engine.room import Room
 from agentservesim.engine.rows import DecodeRows
+from agentservesim.engine.seen import Seen
 from agentservesim.engine.step import Requests, Step
-from agentservesim.engine.waiting import ByPriority, Fcfs
-from agentservesim.kv.pool import NO_HIT, BlockPool, Hit
+from agentservesim.engine.waiting import ArrivalQueue, KeyQueue
+from agentservesim.kv.pool import BlockPool
 
 running_order = attrgetter("place")
 
@@ -27,12 +30,15 @@ running_order = attrgetter("place")
 class Scheduler:
     """Requests of one instance, its block pool, and the decisions of each step.
 
-    `last_end_ps` is when the step before the one to decide ends.
+    `now_ps` is when something happened here last; `last_end_ps` is when the step before the one to decide
+    ends. Without an `order` requests are served first come, first served.
     `on_admit(request, hit_tokens)` and `on_preempt(request)` are called as those happen, and
     `on_step(step)` when a step is decided and not yet priced, if set.
     """
 
-    def __init__(self, config: EngineConfig, num_gpu_blocks: int, step_time: StepTime) -> None:
+    def __init__(
+        self, config: EngineConfig, num_gpu_blocks: int, step_time: StepTime, order: Order | None = None
+    ) -> None:
         rules = rules_of(config)
         self.config = config
         self.pool = BlockPool(
@@ -41,19 +47,20 @@ class Scheduler:
             caching=config.enable_prefix_caching,
             blanks_first=rules.blanks_first,
         )
-        self.waiting: Fcfs | ByPriority = ByPriority() if config.scheduling_policy == "priority" else Fcfs()
+        self.waiting: ArrivalQueue | KeyQueue = ArrivalQueue() if order is None else KeyQueue(order)
         self.running: list[Request] = []
         self.rows = DecodeRows(step_time.knots, config.block_size)
         self.preemptions = 0
+        self.now_ps = 0
         self.last_end_ps = 0
         self.memory: Memory | None = None
         self.on_admit: Callable[[Request, int], None] | None = None
         self.on_preempt: Callable[[Request], None] | None = None
         self.on_step: Callable[[Step], None] | None = None
+        self._order = order
         self._step_time = step_time
-        self._reserve_full = rules.reserve_full
         self._lone_uncapped = rules.lone_uncapped
-        self._watermark = int(config.watermark * num_gpu_blocks) if rules.watermark else 0
+        self._room = Room(config, self.pool, self.running)
         # A generated token's block is hashed when the token is known: with asynchronous scheduling
         # that is one step later, unless the request was left out of the step before.
         self._lag = 1 if config.async_scheduling else 0
@@ -71,11 +78,14 @@ class Scheduler:
 
         A step that only preempts has no rows and takes no time.
         """
+        self.now_ps = now
         budget = self._budget
-        # A policy that ranks what to evict is asked once for all rows, however they are taken.
-        one_by_one = one_by_one and self.pool.on_shortage is None
+        # Who watches what is evicted is asked once for all rows, however they are taken.
+        one_by_one = one_by_one and not self.pool.is_watched
         if not (one_by_one or self._prefills or self.waiting.queue) and self._rows_are_safe(budget):
             return self._decode() if self.rows.count else None
+        if self.waiting.queue:
+            self.waiting.refresh(now)
         step = Step()
         step.chunks, step.prefills = [], []
         self._priced = (-1, 0)
@@ -144,7 +154,10 @@ class Scheduler:
 
     def _prefill(self, step: Step, request: Request, budget: int, cap: int, joining: list[Request]) -> int:
         """Compute the next chunk of a running prefill, blocks being at hand."""
+        if budget <= 0:
+            return budget
         new = request.known - request.computed
+        cap = self._capped(request, cap)
         if 0 < cap < new:
             new = cap
         if new > budget:
@@ -237,8 +250,9 @@ class Scheduler:
                 computed, new = rows.computed(request), 1
             else:
                 computed, new = request.computed, request.known - request.computed
-                if 0 < cap < new:
-                    new = cap
+                most = self._capped(request, cap) if new > 0 else cap
+                if 0 < most < new:
+                    new = most
                 new = min(new, budget)
             if new <= 0:
                 index += 1
@@ -249,7 +263,7 @@ class Scheduler:
                     continue
                 if self.memory is not None and len(running) == 1 and self.memory.open_valve():
                     continue
-                victim = self.waiting.victim(running)
+                victim = self.waiting.victim(running, now)
                 place = running.index(victim)
                 del running[place]
                 if place < index:
@@ -310,7 +324,9 @@ class Scheduler:
         # The step before this one may still be at work for it.
         request.since_ps = max(now, self.last_end_ps)
         self.preemptions += 1
-        self.waiting.put_back(request)
+        self.waiting.put_back(request, now)
+        if self._order is not None:
+            self._order.tell(Preempted(seen_of(request)), request.session[0])
         if self.on_preempt is not None:
             self.on_preempt(request)
 
@@ -321,13 +337,14 @@ class Scheduler:
         waiting, running, memory = self.waiting, self.running, self.memory
         while waiting.queue and budget > 0 and len(running) < self.config.max_num_seqs:
             request = waiting.head()
-            hit = self._hit(request)
+            hit = self._room.hit(request)
+            most = self._capped(request, cap)
             load = 0
-            if memory is not None and self._may_fit(request, hit, budget, cap):
+            if memory is not None and self._room.may_fit(request, hit, budget, most):
                 load = memory.loadable(request, hit)
-            new = self._admissible(request, hit, load, budget, cap)
+            new = self._room.admissible(request, hit, load, budget, most)
             if new == 0:
-                if memory is not None and memory.reclaim(self._missing(request, hit), running=False):
+                if memory is not None and memory.reclaim(self._room.missing(request, hit), running=False):
                     continue
                 break
             waiting.pop()
@@ -341,18 +358,6 @@ class Scheduler:
                 self._prefills.append(request)
             budget -= new
 
-    def _hit(self, request: Request) -> Hit:
-        """What a waiting request finds in HBM, beyond the blocks that were loaded for it."""
-        if request.holding.blocks:
-            return NO_HIT
-        return self.pool.lookup(request.path, (request.known - 1) // self.config.block_size)
-
-    def _missing(self, request: Request, hit: Hit) -> int:
-        """Blocks by which the pool is too small for all of a waiting request."""
-        have = hit.blocks + request.holding.blocks
-        watermark = self._watermark if self.running else 0
-        return -(-request.known // self.config.block_size) - have + hit.free + watermark - self.pool.free
-
     def _load(self, memory: Memory, step: Step, request: Request, blocks: int, now: int) -> bool:
         """Start to bring up blocks for a request that leaves the queue; True if it waits for them."""
         if memory.layerwise and not memory.comes_up(request):
@@ -360,8 +365,7 @@ class Scheduler:
             step.load_ps = max(step.load_ps, now + took_ps)
             step.first_layer_ps = max(step.first_layer_ps, first_layer_ps)
             return False
-        request.queue_ps += now - request.since_ps
-        request.since_ps = now
+        request.waited(now)
         if memory.comes_up(request):
             memory.join(request, self._loaded)
         else:
@@ -371,36 +375,8 @@ class Scheduler:
     def _loaded(self, request: Request, took_ps: int) -> None:
         """A request's KV has come up: it is the first to be admitted."""
         request.since_ps += took_ps
-        self.waiting.put_back(request)
-
-    def _admissible(self, request: Request, hit: Hit, load: int, budget: int, cap: int) -> int:
-        """Tokens that a waiting request may compute in its first step; 0 if it must wait on.
-
-        `load` blocks behind the hit would be loaded first.
-        """
-        size = self.config.block_size
-        have = hit.blocks + request.holding.blocks
-        start = (have + load) * size
-        new = request.known - start
-        if 0 < cap < new:
-            new = cap
-        if new > budget:
-            if not self.config.enable_chunked_prefill:
-                return 0
-            new = budget
-        return new if self._has_room(request, hit, start + new) else 0
-
-    def _may_fit(self, request: Request, hit: Hit, budget: int, cap: int) -> bool:
-        """Whether a waiting request could be admitted if it loaded as much or as little as would help."""
-        start = (hit.blocks + request.holding.blocks) * self.config.block_size
-        return self._has_room(request, hit, min(request.known, start + min(budget, cap or budget)))
-
-    def _has_room(self, request: Request, hit: Hit, tokens: int) -> bool:
-        """Whether there are blocks for the first `tokens` of a request, and for all if that is the rule."""
-        size = self.config.block_size
-        have = hit.blocks + request.holding.blocks
-        room = self.pool.free - hit.free + have - (self._watermark if self.running else 0)
-        return -(-(request.known if self._reserve_full else tokens) // size) <= room
+        self.now_ps = request.since_ps
+        self.waiting.put_back(request, self.now_ps)
 
     def _start(self, request: Request, hit_tokens: int, now: int) -> None:
         request.computed = hit_tokens
@@ -408,9 +384,7 @@ class Scheduler:
         self._last_place += 1
         request.place = self._last_place
         self.running.append(request)
-        wait_ps = now - request.since_ps
-        request.queue_ps += wait_ps
-        request.since_ps = now
+        wait_ps = request.waited(now)
         if self.memory is not None:
             self.memory.admitted(request, wait_ps, hit_tokens)
         if request.scheduled_ps < 0:
@@ -436,15 +410,15 @@ class Scheduler:
         if budget == 0:
             return True
         request = self.waiting.head()
-        hit = self._hit(request)
+        hit = self._room.hit(request)
         cap = self.config.long_prefill_token_threshold
         if self.memory is not None:
             # What is below, and how busy the links are, may change on the way; and what a policy gives
             # up is evicted from any place in a chain, so that the rest is no hit and no loss any more.
-            least = hit if self._reserve_full else hit._replace(free=0)
-            admissible = self._may_fit(request, least, budget, cap) or self.memory.may_reclaim
+            least = hit if self._room.reserve_full else hit._replace(free=0)
+            admissible = self._room.may_fit(request, least, budget, cap) or self.memory.may_reclaim
         else:
-            admissible = self._admissible(request, hit, 0, budget, cap) > 0
+            admissible = self._room.admissible(request, hit, 0, budget, cap) > 0
         if admissible:
             return False
         return not self.pool.is_being_written(hit.dead_end)
@@ -465,9 +439,7 @@ class Scheduler:
         if rows.count > self._budget:
             return 0
         most = min(rows.end, rows.next_border() - 1) - rows.clock
-        # A policy that ranks what to evict is asked at the very step that evicts.
-        free = self.pool.free if self.pool.on_shortage is None else self.pool.blanks
-        steps = rows.steps_that_fit(free, most) if most > 0 else 0
+        steps = rows.steps_that_fit(self.pool.ready, most) if most > 0 else 0
         return steps if steps and self._head_is_stuck() else 0
 
     def ends_after(self, steps: int) -> bool:
@@ -478,12 +450,7 @@ class Scheduler:
         """Whether the step behind so many decode steps asks nothing of pins and lower tiers."""
         if self.memory is None:
             return True
-        pool = self.pool
-        return (
-            not self.waiting.queue
-            and pool.on_shortage is None
-            and self.rows.blocks_for(steps + 1) <= pool.free
-        )
+        return not self.waiting.queue and self.rows.blocks_for(steps + 1) <= self.pool.ready
 
     def cost_ahead(self) -> tuple[int, int]:
         """Duration of the first of the `steps_ahead`, and its growth from each to the next."""
@@ -505,9 +472,14 @@ class Scheduler:
 
     # ---- ends ---------------------------------------------------------------------------------
 
-    def add(self, request: Request) -> None:
+    def add(self, request: Request, now: int) -> None:
         """A request arrives at the waiting queue."""
-        self.waiting.add(request)
+        self.now_ps = now
+        if self._order is not None:
+            request.seen = Seen(request, self)
+        self.waiting.add(request, now)
+        if self._order is not None:
+            self._order.tell(TurnArrived(seen_of(request)), request.session[0])
 
     def finish(self, request: Request) -> None:
         """The last token is out: free the request's blocks, tail first."""
@@ -516,6 +488,7 @@ class Scheduler:
             self.pool.release(request.holding)
             self.running.remove(request)
             request.running = False
+            self.waiting.left()
         else:
             # Preempted while its last step was under way: nothing is computed again.
             request.recomputed_tokens -= request.total - 1

@@ -35,13 +35,14 @@ class Extent:
     """Blocks [first, end) of a lane with one reference count; linked into the free queue at 0.
 
     In the free queue of an engine that does not front-load blanks, an extent without a lane is a
-    run of blank blocks.
+    run of blank blocks. One that is `condemned` goes next, and whoever asked has been told.
     """
 
     lane: Lane | None
     first: int
     end: int
     refs: int = 0
+    condemned: bool = False
     before: Extent | None = None
     behind: Extent | None = None
 
@@ -162,9 +163,13 @@ class BlockPool:
     """Counts, hits and evictions of `num_blocks` KV blocks, one of which is vLLM's null block.
 
     `pinned` and `in_flight` count what pins and copies took from the free queue; those who make them keep
-    the counts. `on_hash(holding, first, end)` and `on_evict(segment, first, end)` are called with the
-    blocks just hashed, or just evicted (the highest index went first), `on_shortage(blocks)` before so
-    many blocks with content are evicted, if set.
+    the counts. If set, `on_hash(holding, first, end)` and `on_evict(segment, first, end)` are called with the
+    blocks just hashed, or just evicted (the highest index went first).
+
+    What is evicted next can be watched, and chosen, a run at a time. When `blocks` are to be evicted and
+    the head of the free queue is not condemned yet, `on_shortage(blocks)` may put other extents there and
+    says how many blocks of the head it has chosen; these, or the extent at the head, are condemned, and
+    `on_condemn(segment, first, end)` is told of each extent. It is told before anything of it is evicted.
     """
 
     def __init__(
@@ -182,7 +187,8 @@ class BlockPool:
         self.in_flight = 0
         self.on_hash: Callable[[Holding, int, int], None] | None = None
         self.on_evict: Callable[[Segment, int, int], None] | None = None
-        self.on_shortage: Callable[[int], None] | None = None
+        self.on_shortage: Callable[[int], int] | None = None
+        self.on_condemn: Callable[[Segment, int, int], None] | None = None
         self.contended = 0
         self._blanks = num_blocks - 1
         self._segments: dict[Segment, SegmentBlocks] = {}
@@ -277,13 +283,14 @@ class BlockPool:
             return
         count -= self._blanks
         self._blanks = 0
-        if self.on_shortage is not None:
-            self.on_shortage(count)
-        tail = self._tail
+        watched = self.is_watched
         while count:
             extent = self._head.behind
             assert extent is not None
-            assert extent is not tail
+            if watched and not extent.condemned:
+                self._condemn(count)
+                extent = self._head.behind
+                assert extent is not None
             taken = min(count, extent.end - extent.first)
             extent.end -= taken
             count -= taken
@@ -298,6 +305,20 @@ class BlockPool:
                     lane.extents.remove(extent)
                     if not lane.extents:
                         self._drop_lane(lane)
+
+    def _condemn(self, count: int) -> None:
+        """See to it that the head of the free queue is condemned, `count` blocks being needed."""
+        chosen = 0 if self.on_shortage is None else self.on_shortage(count)
+        extent = self._head.behind
+        while True:
+            assert extent is not None
+            extent.condemned = True
+            if extent.lane is not None and self.on_condemn is not None:
+                self.on_condemn(extent.lane.home.segment, extent.first, extent.end)
+            chosen -= extent.end - extent.first
+            if chosen <= 0:
+                break
+            extent = extent.behind
 
     def store(self, holding: Holding, upto: int) -> None:
         """Hash the holding's blocks up to block `upto`, along its path."""
@@ -369,7 +390,8 @@ class BlockPool:
     def release(self, holding: Holding, evict_first: bool = False) -> None:
         """Give back every block of the holding, tail first, and empty it.
 
-        With `evict_first` those that nobody else references go to the head of the free queue.
+        With `evict_first` those that nobody else references go to the head of the free queue, behind what
+        is condemned.
         """
         if holding.writes:
             self.end_writing(holding)
@@ -396,6 +418,9 @@ class BlockPool:
         assert first is not None
         assert last is not None
         assert behind is not None
+        while behind.condemned:
+            head, behind = behind, behind.behind
+            assert behind is not None
         if first is not tail and behind is not mark:
             mark.behind, tail.before = tail, mark
             head.behind, first.before = first, head
@@ -446,7 +471,7 @@ class BlockPool:
     def _split(self, lane: Lane, index: int, block: int) -> None:
         """Cut extent `index` so that one begins at `block`; the upper part is evicted first."""
         lower = lane.extents[index]
-        upper = Extent(lane, block, lower.end, lower.refs)
+        upper = Extent(lane, block, lower.end, lower.refs, lower.condemned)
         lower.end = block
         lane.extents.insert(index + 1, upper)
         if lower.refs == 0:
@@ -478,6 +503,7 @@ class BlockPool:
         for extent in lane.extents[low:high]:
             if extent.refs == 0:
                 self._unlink(extent)
+                extent.condemned = False
                 self.free -= extent.end - extent.first
             extent.refs += 1
         if len(extents) > 1:
@@ -496,7 +522,7 @@ class BlockPool:
                 self.free += extent.end - extent.first
                 last = self._tail.before
                 assert last is not None
-                if last.lane is lane and last.first == extent.end:
+                if last.lane is lane and last.first == extent.end and not last.condemned:
                     last.first = extent.first
                     del extents[index]
                 else:
@@ -541,9 +567,20 @@ class BlockPool:
     # ---- inspection ---------------------------------------------------------------------------
 
     @property
-    def blanks(self) -> int:
-        """Blocks without content at the head of the free queue."""
-        return self._blanks
+    def is_watched(self) -> bool:
+        """Whether somebody wants to know, or to choose, what is evicted next."""
+        return self.on_shortage is not None or self.on_condemn is not None
+
+    @property
+    def ready(self) -> int:
+        """Blocks that can be taken without anybody being asked or told."""
+        if not self.is_watched:
+            return self.free
+        ready, extent = self._blanks, self._head.behind
+        while extent is not None and extent.condemned:
+            ready += extent.end - extent.first
+            extent = extent.behind
+        return ready
 
     @property
     def used(self) -> int:
@@ -554,6 +591,13 @@ class BlockPool:
     def cached(self) -> int:
         """Unreferenced blocks that still hold content."""
         return self.free - self._blank_count()
+
+    def copies(self, segment: Segment) -> Iterator[tuple[int, int]]:
+        """Runs of blocks [first, end) of a segment that have content, once for each copy of it."""
+        home = self._segments.get(segment)
+        for lane in home.lanes if home is not None else ():
+            for extent in lane.extents:
+                yield extent.first, extent.end
 
     def freed_by(self, holdings: Sequence[Holding]) -> int:
         """How many blocks would be unreferenced without these holdings."""

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 
 class Ranking:
-    """Called before `pool` evicts: puts the first choices at the head of its free queue.
+    """Called when `pool` has evicted all that was chosen before: puts its next choices at the head of the queue.
 
-    What ended sessions left comes first, then the policy's order; if that is empty, all is left to
-    LRU. What a chain shares with one that is to stay longer stays as long. The policy is asked once in
-    a moment, however many requests take blocks in it.
+    What ended sessions left comes first, then the policy's order; if that is empty, the next extent is
+    left to LRU. What a chain shares with one that is to stay longer stays as long. Chains are chosen
+    whole, until their free blocks are as many as are needed, and go next whatever happens meanwhile, but
+    for what is used again. The policy is asked once in a moment, however many requests take blocks in it.
     """
 
     def __init__(
@@ -40,8 +41,8 @@ class Ranking:
         """A session is over; it left the first `blocks` blocks of a path."""
         self._ended.append((path, blocks))
 
-    def __call__(self, blocks: int) -> None:
-        """`blocks` blocks with content are about to be evicted."""
+    def __call__(self, blocks: int) -> int:
+        """`blocks` blocks with content are about to be evicted; returns how many were chosen."""
         if self._asked_ps != self._kernel.now:
             self._ask()
         present = {
@@ -60,10 +61,13 @@ class Ranking:
             if blocks <= 0:
                 break
             blocks -= self._choose(chain.path, chain.blocks, later[number + 1 :], chosen)
+        total = 0
         for path, first, end in reversed(chosen):
-            holding = Holding(path, first, first, first)
-            self._pool.acquire(holding, self._pool.lookup(path, end, first))
+            holding, hit = Holding(path, first, first, first), self._pool.lookup(path, end, first)
+            total += hit.free
+            self._pool.acquire(holding, hit)
             self._pool.release(holding, evict_first=True)
+        return total
 
     def _ask(self) -> None:
         """Have the policy put the chains in order."""

@@ -1,7 +1,10 @@
 """Write-back on eviction: what one tier evicts is written to the next.
 
-What is evicted is staged, so that its block can be used again at once. All that a tier evicts in one
-moment is one transfer. A tier keeps the hits of its content where a policy wants only what was hit.
+Before the first block of an unbroken run of free blocks is evicted, the whole run is staged and written, as
+SGLang's HiCache writes back a whole node of its radix tree; the rest of it stays where it is until its
+blocks are needed, and is not written again. Blocks of what is staged can be used at once. All that is
+staged in one moment is one transfer. A tier keeps the hits of its content where a policy wants only what
+was hit.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ class Hits:
 
 
 class Spill:
-    """Writes what `pool` (the tier called `above`) evicts to a slower tier."""
+    """Writes what `pool` (the tier called `above`) is about to evict to a slower tier."""
 
     def __init__(
         self,
@@ -64,11 +67,9 @@ class Spill:
         self._kernel = kernel
         self._changed = changed
         self._staged: list[tuple[Segment, int, int]] = []
-        pool.on_evict = self._evicted
-        if pool.on_shortage is None:
-            pool.on_shortage = lambda _: None  # A leap may not run over an eviction.
+        pool.on_condemn = self._stage
 
-    def _evicted(self, segment: Segment, first: int, end: int) -> None:
+    def _stage(self, segment: Segment, first: int, end: int) -> None:
         end = self._hits.worth(segment, end)
         if end <= first:
             return
