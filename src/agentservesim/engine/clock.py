@@ -230,6 +230,8 @@ class Clock(ABC):
                 for request in step.first:
                     request.first_token_ps = end
                     request.prefill_ps = end - request.arrival_ps - request.queue_ps - request.transfer_ps
+                    if request.on_first_token is not None:
+                        request.on_first_token(request)
             if step.duration_ps:
                 self._record(step)
 

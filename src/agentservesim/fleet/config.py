@@ -1,10 +1,12 @@
-"""How long tool calls take."""
+"""Tools, how old a router's views are, and the network between instances."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from agentservesim.kv.catalogue import find_link
 
 
 class Distribution(BaseModel):
@@ -38,3 +40,44 @@ class ToolsConfig(BaseModel):
     max_workers: int | None = Field(
         None, ge=1, description="Tool calls that can run at once in the whole fleet; None is no limit."
     )
+
+
+class RoutingConfig(BaseModel):
+    """How old is what the router sees of the instances; 0 is fresh."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    snapshot_interval_s: float = Field(
+        0.0,
+        ge=0.0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="Time between two reports of an instance; 0 is always, or with a lag at each event.",
+    )
+    event_lag_s: float = Field(
+        0.0,
+        ge=0.0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="Time that a report, or the news of a turn's first or last token, takes to the router.",
+    )
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the router sees instances as they are."""
+        return self.snapshot_interval_s == 0 and self.event_lag_s == 0
+
+
+class NetworkConfig(BaseModel):
+    """Between instances, for KV that a router moves."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str = Field("rdma-400g", description="Catalogue entry of an interface: see `list links`.")
+    interfaces: int = Field(1, ge=1, le=1024, description="Interfaces of an instance, used side by side.")
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        find_link(kind)
+        return kind

@@ -5,20 +5,21 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import SupportsIndex
 
 from agentservesim.engine.request import Request
-from agentservesim.fleet.config import ToolsConfig
-from agentservesim.fleet.engines import Engine, InstanceSpec, build_engines
+from agentservesim.fleet.config import RoutingConfig, ToolsConfig
+from agentservesim.fleet.engines import InstanceSpec, build_engines
 from agentservesim.fleet.memory import equip
 from agentservesim.fleet.orchestrator import Orchestrator, ProgramRun
+from agentservesim.fleet.router import Dispatcher
+from agentservesim.fleet.servers import Server, cut, estimates_of
 from agentservesim.fleet.tools import ToolSimulator
 from agentservesim.kernel import Kernel
 from agentservesim.kv.config import MemoryConfig
 from agentservesim.kv.residency import Chain, Residency
 from agentservesim.kv.tiers import KvShape
-from agentservesim.model import InputError, Listener, Turn, TurnRecord, Workload, to_ps, to_s
-from agentservesim.policies.protocols import Router, TurnView
+from agentservesim.model import InputError, Listener, Turn, TurnRecord, Workload, to_ps
+from agentservesim.policies.protocols import NO_HINTS, Router, TurnView
 from agentservesim.policies.residency import Lru
 
 PROGRESS_EVERY = 64
@@ -34,43 +35,14 @@ class Counts:
     preemptions: int
 
 
-class Server:
-    """An instance behind its front end, as a router sees it."""
-
-    def __init__(self, instance: Engine, spec: InstanceSpec) -> None:
-        self.instance = instance
-        self.spec = spec
-        self.index = instance.index
-        self.load = 0
-
-    @property
-    def running(self) -> int:
-        """Requests in the running batch."""
-        return len(self.instance.scheduler.running)
-
-    @property
-    def waiting(self) -> int:
-        """Requests in the waiting queue."""
-        return len(self.instance.scheduler.waiting)
-
-    @property
-    def num_blocks(self) -> int:
-        """KV blocks that can hold tokens."""
-        return self.instance.scheduler.pool.num_blocks - 1
-
-    @property
-    def free_blocks(self) -> int:
-        """KV blocks that no running request holds."""
-        self.instance.catch_up()
-        return self.instance.scheduler.pool.free
-
-
 @dataclass(slots=True, eq=False)
 class Sent:
     """A turn on its way: what its record needs to know."""
 
     run: ProgramRun
     gap_ps: int
+    view: TurnView
+    scores: Sequence[float]
 
 
 class Fleet:
@@ -92,25 +64,23 @@ class Fleet:
         max_concurrency: int | None = None,
         memory: MemoryConfig | None = None,
         residency: object = None,
+        routing: RoutingConfig | None = None,
     ) -> None:
         self._kernel = kernel = Kernel()
-        self._router = router
         self._listener = listener
         self._turns_left = workload.num_turns
         self._progress: Callable[[int], None] | None = None
         self._turns = workload.num_turns
+        engines = build_engines(instances, kernel, self._finished, leap=leap, listener=listener)
         self._servers = [
-            Server(engine, spec)
-            for engine, spec in zip(
-                build_engines(instances, kernel, self._finished, leap=leap, listener=listener),
-                instances,
-                strict=True,
-            )
+            Server(engine, spec, estimates)
+            for engine, spec, estimates in zip(engines, instances, estimates_of(instances), strict=True)
         ]
+        self._dispatcher = Dispatcher(router, self._servers, routing or RoutingConfig(), kernel, seed)
         self.residencies = self._equip(instances, memory or MemoryConfig(), residency or Lru())
-        self._tick_ps = to_ps(getattr(residency, "tick_s", 0.0) or 0.0)
-        if self._tick_ps:
-            kernel.after(self._tick_ps, self._tick)
+        tick_ps = to_ps(getattr(residency, "tick_s", 0.0) or 0.0)
+        if tick_ps:
+            kernel.every(tick_ps, self._tick)
         self._orchestrator = Orchestrator(
             workload.programs, kernel, ToolSimulator(tools, kernel, seed), self._send, max_concurrency
         )
@@ -161,40 +131,48 @@ class Fleet:
             preemptions=sum(i.scheduler.preemptions for i in instances),
         )
 
+    def _see(self, run: ProgramRun, turn: Turn) -> TurnView:
+        """A turn that is ready, as policies see it."""
+        home = run.homes.get(turn.session_id)
+        return TurnView(
+            run.program.id,
+            turn.session_id,
+            turn.index,
+            turn.prompt_tokens,
+            turn.priority,
+            run.homes.get(None) if home is None else home,
+            cut(turn.path, turn.prompt_tokens),
+            turn.hints or NO_HINTS,
+            run.known,
+        )
+
     def _send(self, run: ProgramRun, turn: Turn, gap_ps: int) -> None:
-        homes, servers = run.homes, self._servers
-        home = homes.get(turn.session_id)
-        if home is None:
-            home = homes.get(None)
-        view = TurnView(run.program.id, turn.session_id, turn.index, turn.prompt_tokens, turn.priority, home)
-        now = self._kernel.now
+        homes, now = run.homes, self._kernel.now
         run.known.ready(turn, now)
-        index = self._router.route(view, servers, to_s(now))
-        if type(index) is not int or not 0 <= index < len(servers):
-            index = self._checked(index, turn)
+        view = self._see(run, turn)
+        choice = self._dispatcher.choose(view)
+        index = choice.index
         if self.residencies and turn.session_id in homes:
             session = run.program.id, turn.session_id
-            self.residencies[homes[turn.session_id]].gap_ends(session, home == index)
+            self.residencies[homes[turn.session_id]].gap_ends(session, view.home == index)
         homes[turn.session_id] = index
         run.latest[turn.session_id] = turn.index
         homes.setdefault(None, index)
         run.known.sent(index)
-        server = servers[index]
+        server = self._servers[index]
         server.load += 1
-        request = Request(turn, now, Sent(run, gap_ps), run.program.id)
+        request = Request(turn, now, Sent(run, gap_ps, view, choice.scores), run.program.id)
+        if self._dispatcher.wants_news:
+            request.on_first_token = self._first_token
+        self._dispatcher.sent(index)
         if server.spec.frontend_in_ps:
             self._kernel.after(server.spec.frontend_in_ps, server.instance.submit, request)
         else:
             server.instance.submit(request)
 
-    def _checked(self, choice: object, turn: Turn) -> int:
-        """The router's choice as an index; other kinds of whole numbers, such as numpy's, will do."""
-        if isinstance(choice, SupportsIndex) and 0 <= choice.__index__() < len(self._servers):
-            return choice.__index__()
-        raise InputError(
-            f"router {type(self._router).__name__}: route() of turn '{turn.id}' returned {choice!r}; "
-            f"it must be the index of an instance, 0 to {len(self._servers) - 1}"
-        )
+    def _first_token(self, request: Request) -> None:
+        assert isinstance(request.owner, Sent)
+        self._dispatcher.prefilled(request.owner.view, request.instance, request.first_token_ps)
 
     def _finished(self, request: Request) -> None:
         server, sent, turn = self._servers[request.instance], request.owner, request.turn
@@ -232,8 +210,10 @@ class Fleet:
                     tier: blocks * server.spec.engine.block_size
                     for tier, blocks in request.loaded_blocks.items()
                 },
+                scores=sent.scores,
             )
         )
+        self._dispatcher.replied(sent.view, request.instance, turn.output_tokens)
         self._turns_left -= 1
         sent.run.known.done(request, self._kernel.now)
         if self._progress is not None and self._turns_left % PROGRESS_EVERY == 0:
@@ -242,11 +222,9 @@ class Fleet:
         if self.residencies:
             self._note_gap(self.residencies[request.instance], sent.run, request)
 
-    def _tick(self, _: object) -> None:
+    def _tick(self) -> None:
         for residency in self.residencies:
             residency.tick()
-        if self._kernel.peek() is not None:
-            self._kernel.after(self._tick_ps, self._tick)
 
     def _note_gap(self, residency: Residency, run: ProgramRun, request: Request) -> None:
         """Tell the memory model what the turn left behind, and whether its session goes on."""

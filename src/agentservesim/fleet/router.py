@@ -1,0 +1,117 @@
+"""The Session-Aware Router: asks the routing policy where turns go, and tells it what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, SupportsIndex
+
+from agentservesim.fleet.config import RoutingConfig
+from agentservesim.fleet.reports import Reports
+from agentservesim.fleet.servers import Server
+from agentservesim.kernel import Kernel
+from agentservesim.model import InputError, to_ps, to_s
+from agentservesim.policies.protocols import (
+    Choice,
+    InstanceView,
+    Prefilled,
+    Replied,
+    RouterEvent,
+    TurnView,
+)
+
+NEWS = -1
+"""Priority: what is known at a moment is known before a turn is routed in it."""
+
+
+class Dispatcher:
+    """A routing policy between the programs and the instances.
+
+    Raises InputError that names the policy, the call and the turn where the policy fails.
+    """
+
+    def __init__(
+        self, policy: Any, servers: Sequence[Server], config: RoutingConfig, kernel: Kernel, seed: int
+    ) -> None:
+        self.name = f"router {type(policy).__name__}"
+        self._policy = policy
+        self._servers = servers
+        self._kernel = kernel
+        self._lag_ps = to_ps(config.event_lag_s)
+        self._reports = None if config.fresh else Reports(servers, config, kernel)
+        self._observe = getattr(policy, "observe", None)
+        begin = getattr(policy, "begin", None)
+        if begin is not None:
+            begin(len(servers), seed)
+
+    @property
+    def views(self) -> Sequence[InstanceView]:
+        """The instances as the router sees them now."""
+        return self._servers if self._reports is None else self._reports.latest()
+
+    @property
+    def wants_news(self) -> bool:
+        """Whether the policy is told of first and last tokens."""
+        return self._observe is not None
+
+    def choose(self, turn: TurnView) -> Choice:
+        """Where a turn goes. There are no scores where there is no choice."""
+        try:
+            answer = self._policy.route(turn, self.views, to_s(self._kernel.now))
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"{self.name}: route() of turn {turn.turn_index} of program '{turn.program_id}' raised "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        choice = answer if isinstance(answer, Choice) else Choice(answer)
+        if type(choice.index) is not int or not 0 <= choice.index < len(self._servers):
+            choice = choice._replace(index=self._checked(choice.index, turn))
+        if choice.scores and (len(self._servers) == 1 or len(choice.scores) != len(self._servers)):
+            choice = choice._replace(scores=self._scores(choice.scores, turn))
+        return choice
+
+    def _checked(self, index: object, turn: TurnView) -> int:
+        """The choice as an index; other kinds of whole numbers, such as numpy's, will do."""
+        if isinstance(index, SupportsIndex) and 0 <= index.__index__() < len(self._servers):
+            return index.__index__()
+        raise InputError(
+            f"{self.name}: route() of turn {turn.turn_index} of program '{turn.program_id}' returned "
+            f"{index!r}; it must be the index of an instance, 0 to {len(self._servers) - 1}"
+        )
+
+    def _scores(self, scores: Sequence[float], turn: TurnView) -> Sequence[float]:
+        if len(scores) == len(self._servers):
+            return ()
+        raise InputError(
+            f"{self.name}: route() of turn {turn.turn_index} of program '{turn.program_id}' gave "
+            f"{len(scores)} scores; there are {len(self._servers)} instances"
+        )
+
+    # ---- news ---------------------------------------------------------------------------------
+
+    def sent(self, index: int) -> None:
+        """A turn is on its way to an instance."""
+        if self._reports is not None:
+            self._reports.event(index)
+
+    def prefilled(self, turn: TurnView, index: int, at_ps: int) -> None:
+        """A turn's first token comes out at `at_ps`, now or later."""
+        self._kernel.at(at_ps + self._lag_ps, self._tell, Prefilled(turn, index), NEWS)
+
+    def replied(self, turn: TurnView, index: int, reply_tokens: int) -> None:
+        """A turn's last token is out."""
+        if self._observe is not None:
+            event = Replied(turn, index, reply_tokens)
+            self._kernel.at(self._kernel.now + self._lag_ps, self._tell, event, NEWS)
+        if self._reports is not None:
+            self._reports.event(index)
+
+    def _tell(self, event: RouterEvent) -> None:
+        try:
+            self._policy.observe(event)
+        except Exception as error:
+            raise InputError(
+                f"{self.name}: observe() of turn {event.turn.turn_index} of program "
+                f"'{event.turn.program_id}' raised {type(error).__name__}: {error}"
+            ) from error

@@ -1,0 +1,137 @@
+"""An instance behind its front end, as policies see it: live."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import inf
+
+from agentservesim.cost.base import Batch, StepTime
+from agentservesim.fleet.engines import Engine, InstanceSpec
+from agentservesim.fleet.network import Network
+from agentservesim.model import Path, to_s
+from agentservesim.policies.protocols import QueuedTurn
+
+ESTIMATES = 4096
+"""Estimated prefill times that are remembered."""
+
+
+class Estimates:
+    """How long an engine takes, by its step-time model: what instances of one kind share."""
+
+    def __init__(self, step_time: StepTime, chunk: int) -> None:
+        self._step_time = step_time
+        self._chunk = chunk
+        self.prefill_s = lru_cache(ESTIMATES)(self._prefill_s)
+
+    def _prefill_s(self, tokens: int, history: int = 0) -> float:
+        """Time to compute tokens behind `history` others, alone, in chunks of the step budget."""
+        knots, total, end = self._step_time.knots, 0, history + tokens
+        for at in range(history, end, self._chunk):
+            total += self._step_time.step_ps(Batch.of(knots, [(min(self._chunk, end - at), at)]))
+        return to_s(total)
+
+    def step_s(self, rows: int, counts: Sequence[int], contexts: Sequence[int]) -> float:
+        """Duration of a step of decode rows alone; 0 without any."""
+        batch = Batch((), rows, list(counts), list(contexts), rows)
+        return to_s(self._step_time.step_ps(batch)) if rows else 0.0
+
+
+class Server:
+    """An instance behind its front end, as it is now."""
+
+    def __init__(
+        self, instance: Engine, spec: InstanceSpec, estimates: Estimates, network: Network | None = None
+    ) -> None:
+        self.instance = instance
+        self.spec = spec
+        self.index = instance.index
+        self.load = 0
+        self.prefill_s = estimates.prefill_s
+        self.estimates = estimates
+        self._network = network
+        self._scheduler = instance.scheduler
+        self._pool = instance.scheduler.pool
+
+    @property
+    def running(self) -> int:
+        """Requests in the running batch."""
+        return len(self._scheduler.running)
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the waiting queue."""
+        return len(self._scheduler.waiting)
+
+    @property
+    def queue(self) -> list[QueuedTurn]:
+        """Turns in the waiting queue that have not run yet."""
+        return [
+            QueuedTurn(*request.session, to_s(request.arrival_ps))
+            for request in self._scheduler.waiting
+            if request.scheduled_ps < 0
+        ]
+
+    @property
+    def running_tokens(self) -> int:
+        """Context of the requests that run."""
+        self.instance.catch_up()
+        rows = self._scheduler.rows
+        return sum(r.base + rows.clock if r.in_rows else r.computed for r in self._scheduler.running)
+
+    @property
+    def block_size(self) -> int:
+        """Tokens in a KV block."""
+        return self._pool.block_size
+
+    @property
+    def num_blocks(self) -> int:
+        """KV blocks that can hold tokens."""
+        return self._pool.num_blocks - 1
+
+    @property
+    def free_blocks(self) -> int:
+        """KV blocks that no running request holds."""
+        self.instance.catch_up()
+        return self._pool.free
+
+    @property
+    def step_s(self) -> float:
+        """Duration of a step of the present decode batch."""
+        self.instance.catch_up()
+        rows = self._scheduler.rows
+        return self.estimates.step_s(rows.count, rows.counts, rows.contexts())
+
+    def hit_tokens(self, path: Path) -> int:
+        """Tokens of a prompt that HBM has."""
+        self.instance.catch_up()
+        return self._pool.lookup(path, most_blocks(path, self.block_size)).blocks * self.block_size
+
+    def transfer_s(self, tokens: int, source: int) -> float:
+        """Time to get KV from another instance over the network."""
+        if self._network is None:
+            return inf
+        return self._network.estimate_s(-(-tokens // self.block_size), source, self.index)
+
+
+def estimates_of(specs: Sequence[InstanceSpec]) -> list[Estimates]:
+    """The estimates of each instance; those of one kind share them."""
+    made: dict[tuple[int, int], Estimates] = {}
+    for spec in specs:
+        key = id(spec.step_time), spec.engine.max_num_batched_tokens
+        if key not in made:
+            made[key] = Estimates(spec.step_time, spec.engine.max_num_batched_tokens)
+    return [made[id(spec.step_time), spec.engine.max_num_batched_tokens] for spec in specs]
+
+
+def cut(path: Path, tokens: int) -> Path:
+    """The first tokens of a path."""
+    for number, (segment, end) in enumerate(path):
+        if end >= tokens:
+            return (*path[:number], (segment, tokens)) if end > tokens else path[: number + 1]
+    return path
+
+
+def most_blocks(path: Path, block_size: int) -> int:
+    """Full blocks that a prompt can be served from the cache: never its last token."""
+    return (path[-1][1] - 1) // block_size if path else 0
