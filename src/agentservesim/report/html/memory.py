@@ -1,0 +1,147 @@
+"""Pictures of memory and load over time: KV by tier and state, queues and KV per instance, transfers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from agentservesim.report.html.series import Floats, bins, interval_average, rounded, step_average
+from agentservesim.report.saved_run import SavedRun
+
+STATES = ("pinned", "active", "in_flight", "cached")
+"""From the axis up; what is left of a tier is free. Pinned is the KV of sessions in their gap."""
+
+TIME_BINS = 300
+HEAT_BINS = 120
+MAX_ROWS = 32
+MAX_INSTANCES = 8
+UNRECORDED = (
+    "This run has no tiers and no pins, so what is cached was not recorded; shown is the context of the "
+    "turns that were running, shared prefixes counted for each of them."
+)
+
+
+def kv_over_time(run: SavedRun) -> dict[str, Any]:
+    """Bytes of each tier in each state, averaged over bins of time: of the fleet, of its first instances."""
+    edges = bins(run.end_s, TIME_BINS)
+    names = run.instance_names()
+    choices = [("the whole fleet", range(len(names)))]
+    if len(names) > 1:
+        choices += [(name, range(i, i + 1)) for i, name in enumerate(names[:MAX_INSTANCES])]
+    source = _recorded if run.has("residency") else _running
+    views = [{"label": label, "tiers": source(run, instances, edges)} for label, instances in choices]
+    note = "" if run.has("residency") else UNRECORDED
+    return {"edges_s": rounded(edges), "states": STATES, "views": views, "note": note}
+
+
+def _recorded(run: SavedRun, instances: range, edges: Floats) -> list[dict[str, Any]]:
+    """The tiers as `residency.parquet` has them, over the pools that these instances see."""
+    table = run.table("residency").filter(pl.col("instance").is_in(list(instances)))
+    scopes = {tier["name"]: tier["scope"] for tier in run.summary["scenario"]["memory"]["tiers"]}
+    per_node = run.summary["scenario"]["memory"]["instances_per_node"]
+    owner = {"instance": pl.col("instance"), "node": pl.col("instance") // per_node, "fleet": pl.lit(0)}
+    tiers = []
+    for name in ("hbm", *scopes):
+        rows = table.filter(pl.col("tier") == name)
+        levels, size = np.zeros((len(edges) - 1, len(STATES))), 0.0
+        for pool in rows.with_columns(pool=owner[scopes.get(name, "instance")]).partition_by("pool"):
+            states = pool.select(f"{state}_bytes" for state in STATES).to_numpy()
+            levels += step_average(pool["time_s"], states, edges)
+            size += float(states[0].sum() + pool["free_bytes"][0])
+        bytes_ = {state: rounded(levels[:, i]) for i, state in enumerate(STATES)}
+        tiers.append({"name": name, "size_bytes": size, "bytes": bytes_})
+    return tiers
+
+
+def _running(run: SavedRun, instances: range, edges: Floats) -> list[dict[str, Any]]:
+    """HBM alone, with the context of the turns that were running."""
+    pools = _pool_bytes(run)
+    turns = run.table("turns").filter(pl.col("instance").is_in(list(instances)))
+    held = _context_bytes(run, turns)
+    active = interval_average(turns["scheduled_s"], turns["finish_s"], held, edges)
+    size = float(sum(pools[i] for i in instances))
+    return [{"name": "hbm", "size_bytes": size, "bytes": {"active": rounded(active)}}]
+
+
+def _context_bytes(run: SavedRun, turns: pl.DataFrame) -> Floats:
+    per_token = [
+        group["kv_bytes_per_token"]
+        for group in run.summary["provenance"]["instances"]
+        for _ in range(group["count"])
+    ]
+    tokens = (turns["prompt_tokens"] + turns["output_tokens"] / 2).to_numpy()
+    return np.asarray(tokens * np.array(per_token)[turns["instance"].to_numpy()], float)
+
+
+def _pool_bytes(run: SavedRun) -> list[int]:
+    """The size of each instance's HBM pool."""
+    pairs = zip(run.summary["provenance"]["instances"], run.summary["scenario"]["instances"], strict=True)
+    return [
+        (group["num_gpu_blocks"] - 1) * settings["block_size"] * group["kv_bytes_per_token"]
+        for group, settings in pairs
+        for _ in range(group["count"])
+    ]
+
+
+def heat(run: SavedRun) -> dict[str, Any]:
+    """For bins of time and each instance (or as many as MAX_ROWS rows hold): turns waiting, HBM in use.
+
+    In use is what is active, pinned or in flight, as a share of the pool.
+    """
+    edges = bins(run.end_s, HEAT_BINS)
+    names = run.instance_names()
+    groups = np.array_split(np.arange(len(names)), min(len(names), MAX_ROWS))
+    labels = [names[g[0]] if len(g) == 1 else f"{names[g[0]]} to {names[g[-1]]}" for g in groups]
+    waiting = [_waiting(run, group, edges) / len(group) for group in groups]
+    used = [np.mean([_used(run, int(i), edges) for i in group], axis=0) for group in groups]
+    return {
+        "edges_s": rounded(edges),
+        "instances": labels,
+        "waiting": [rounded(row) for row in waiting],
+        "kv": [rounded(row) for row in used],
+        "note": "" if run.has("residency") else UNRECORDED,
+    }
+
+
+def _waiting(run: SavedRun, instances: np.ndarray[Any, Any], edges: Floats) -> Floats:
+    turns = run.table("turns").filter(pl.col("instance").is_in(instances.tolist()))
+    return interval_average(turns["ready_s"], turns["scheduled_s"], 1.0, edges)
+
+
+def _used(run: SavedRun, instance: int, edges: Floats) -> Floats:
+    if not run.has("residency"):
+        turns = run.table("turns").filter(pl.col("instance") == instance)
+        held = interval_average(turns["scheduled_s"], turns["finish_s"], _context_bytes(run, turns), edges)
+        return held / _pool_bytes(run)[instance]
+    rows = run.table("residency").filter((pl.col("instance") == instance) & (pl.col("tier") == "hbm"))
+    used = rows["active_bytes"] + rows["pinned_bytes"] + rows["in_flight_bytes"]
+    return step_average(rows["time_s"], used / _pool_bytes(run)[instance], edges)
+
+
+def transfers(run: SavedRun) -> dict[str, Any]:
+    """For each link and direction the bytes per second sent, averaged over bins of time, and its totals."""
+    if not run.has("transfers"):
+        return {"edges_s": [], "links": []}
+    edges = bins(run.end_s, TIME_BINS)
+    table = run.table("transfers")
+    way = pl.when(pl.col("verb") == "promote").then(pl.lit("up")).otherwise(pl.lit("down"))
+    links = []
+    for row in run.table("links").iter_rows(named=True):
+        rows = table.filter((pl.col("link") == row["link"]) & (way == row["direction"]))
+        lasted = (rows["end_s"] - rows["start_s"]).clip(lower_bound=1e-9)
+        rate = interval_average(rows["start_s"], rows["start_s"] + lasted, rows["bytes"] / lasted, edges)
+        waited = (rows["start_s"] - rows["asked_s"]).mean()
+        links.append(
+            {
+                "link": row["link"],
+                "direction": row["direction"],
+                "bytes": row["bytes"],
+                "busy": row["busy_s"] / row["open_s"] if row["open_s"] else 0.0,
+                "copies": rows.height,
+                "waited_s": waited,
+                "rate": rounded(rate),
+            }
+        )
+    return {"edges_s": rounded(edges), "links": links}
