@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
-from agentservesim.cli import facts, hardware, running, traces
+from agentservesim.cli import facts, hardware, running, showing, traces
 from agentservesim.cli.output import BAD_INPUT, BUG, INTERRUPTED
 from agentservesim.model import InputError
 
@@ -56,6 +56,7 @@ def build_app(with_flags: bool) -> typer.Typer:
     app.callback()(_about)
     app.command("run", cls=Grouped)(_flagged(running.run, with_flags))
     app.command("check", cls=Grouped)(_flagged(running.check, with_flags))
+    app.command("report")(showing.report)
     app.command("list")(facts.list_)
     app.command("metrics")(facts.metrics)
     app.command("calibrate")(hardware.calibrate)

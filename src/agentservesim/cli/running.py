@@ -13,6 +13,7 @@ from agentservesim.cli.output import MISSED, print_json
 from agentservesim.model import InputError
 
 if TYPE_CHECKING:
+    from agentservesim.results import Result
     from agentservesim.scenario import RunError
 
 
@@ -31,8 +32,8 @@ def run(
 ) -> None:
     """Simulate a scenario or a trace.
 
-    Prints a table; --out writes a folder with the metrics and a row for every program and turn. The exit
-    code is 99 if an --slo was missed.
+    Prints a table; --out writes a folder with report.html, the metrics and a row for every program and
+    turn. The exit code is 99 if an --slo was missed.
     """
     from agentservesim.flags import source_settings
     from agentservesim.report.progress import counting, reading
@@ -52,7 +53,7 @@ def run(
         except RunError as error:
             raise InputError(f"{error}{_keep(error, out)}") from error
     if out is not None:
-        result.save(out)
+        _write(result, out)
     if as_json and not quiet:
         print_json(result.summary)
     elif not quiet:
@@ -98,12 +99,21 @@ def check(
             print(f"    link {link['between']}: {link['source']}")
 
 
+def _write(result: Result, folder: Path) -> Path:
+    """Write the run folder, and the report into it."""
+    from agentservesim.report.html import write_report
+
+    result.save(folder)
+    write_report(folder)
+    return folder
+
+
 def _keep(error: RunError, out: Path | None) -> str:
     """Save what a failed run computed beside its folder; says where it is."""
     if out is None:
         return ""
     partial = out.with_name(out.name + ".partial")
     try:
-        return f"; what was computed so far is in {error.partial.save(partial)}"
+        return f"; what was computed so far is in {_write(error.partial, partial)}"
     except InputError as fault:
         return f"; what was computed so far is lost: {fault}"
