@@ -11,7 +11,7 @@ import pytest
 
 from agentservesim.model import PS_PER_S, InputError, Program, Segment, StepRecord, Turn, TurnRecord
 from agentservesim.results import METRICS, Recorder, Result, comparable, make_result
-from agentservesim.results.metrics import STATISTICS, expression
+from agentservesim.results.metric import STATISTICS, expression
 from agentservesim.results.summary import statistics
 from agentservesim.results.tables import COLUMNS
 from agentservesim.results.targets import NO_TARGETS, Targets
@@ -33,6 +33,7 @@ FIRST = TurnRecord(
     gap_ps=0,
     queue_ps=1 * S,
     requeue_ps=0,
+    hold_ps=0,
     prefill_ps=1 * S,
     decode_ps=2 * S,
     transfer_ps=0,

@@ -1,6 +1,7 @@
 """What a run leaves behind: tables, metrics with their definitions, a summary, a folder."""
 
-from agentservesim.results.metrics import METRICS, Metric
+from agentservesim.results.metric import Metric
+from agentservesim.results.metrics import METRICS, find_metric
 from agentservesim.results.recorder import Pool, Recorder
 from agentservesim.results.result import Result, make_result
 from agentservesim.results.run_folder import check_target
@@ -18,6 +19,7 @@ __all__ = [
     "Targets",
     "check_target",
     "comparable",
+    "find_metric",
     "make_result",
     "parse_limit",
     "parse_objective",

@@ -9,28 +9,8 @@ each link and direction.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import Literal
 
-import polars as pl
-
-from agentservesim.model import PS_PER_S
-
-Subject = Literal["turn", "program", "run", "tenant", "instance", "link"]
-Better = Literal["lower", "higher", ""]
-
-TABLES: dict[Subject, str] = {
-    "turn": "turns",
-    "program": "programs",
-    "run": "programs",
-    "tenant": "tenants",
-    "instance": "instances",
-    "link": "links",
-}
-"""The table that a subject's formulas are over.
-
-Tenants are there where the trace names some, instances and links where KV is pinned or moved.
-"""
+from agentservesim.results.metric import Metric
 
 _SPAN = "(MAX(finish_s) - MIN(arrival_s))"
 _PARTS = ("tool", "queue", "prefill", "decode", "transfer")
@@ -42,36 +22,6 @@ SERVED = "(" + " + ".join(f"{part}_s" for part in _PARTS[1:]) + ")"
 def _jain(share: str) -> str:
     """Jain's index of a column: the square of the sum over n times the sum of squares."""
     return f"POWER(SUM({share}), 2) / (COUNT(*) * SUM(POWER({share}, 2)))"
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One quantity.
-
-    `name` is its place in summary.json. A metric of a turn or a program has a value per row and is
-    summarised as mean, percentiles, max and n; the others are one number each. `formula` is None for
-    what the run itself reports (its clock, its counters). `better` says whether less or more of it is good,
-    where that is clear: a comparison names a winner only there.
-    """
-
-    name: str
-    unit: str
-    subject: Subject
-    formula: str | None
-    meaning: str
-    better: Better = ""
-
-    def each(self, **names: str) -> Metric:
-        """This metric for one tier, or one link and direction."""
-        name, formula = self.name, self.formula or ""
-        for key, value in names.items():
-            name, formula = name.replace(f"<{key}>", value), formula.replace(f"<{key}>", column_part(value))
-        return replace(self, name=name, formula=formula)
-
-
-def column_part(tier: str) -> str:
-    """A tier's name inside the name of a column."""
-    return tier.replace("-", "_")
 
 
 METRICS: tuple[Metric, ...] = (
@@ -391,20 +341,11 @@ METRICS: tuple[Metric, ...] = (
     Metric("cpu_s", "s", "run", None, "Processor time the simulation took, without reading the trace."),
 )
 ROW_METRICS = tuple(m for m in METRICS if m.subject in ("turn", "program"))
-STATISTICS = ("mean", "p50", "p90", "p95", "p99", "max", "n")
 
 
-def expression(metric: Metric) -> pl.Expr:
-    """The metric's formula for a table of picoseconds, in the metric's own unit.
-
-    Raises ValueError for a metric that has no formula.
-    """
-    if metric.formula is None:
-        raise ValueError(f"{metric.name} has no formula")
-    value = pl.sql_expr(re.sub(r"_s\b", "_ps", metric.formula))
-    match metric.unit:
-        case "s" | "B s":
-            return value / PS_PER_S
-        case "1/s" | "1/min":
-            return value * PS_PER_S
-    return value
+def find_metric(name: str) -> Metric | None:
+    """The metric of this name, in which a tier or a link may stand for its placeholder."""
+    for metric in METRICS:
+        if re.fullmatch(re.sub(r"<\w+>", "[^.]+", re.escape(metric.name)), name):
+            return metric
+    return None

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from agentservesim.results.metrics import METRICS, STATISTICS, TABLES, Metric, expression
+from agentservesim.results.metric import STATISTICS, TABLES, Metric, expression
+from agentservesim.results.metrics import METRICS
 
 SCHEMA_VERSION = 1
 

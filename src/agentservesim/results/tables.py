@@ -13,10 +13,11 @@ from re import fullmatch
 import polars as pl
 
 from agentservesim.model import PS_PER_S, Program
-from agentservesim.results.metrics import ROW_METRICS, SERVED, Subject, column_part, expression
+from agentservesim.results.metric import Subject, column_part, expression
+from agentservesim.results.metrics import ROW_METRICS, SERVED
 from agentservesim.results.recorder import Recorder
 
-_SUMS = ("gap_ps", "queue_ps", "requeue_ps", "prefill_ps", "decode_ps", "transfer_ps", "alone_ps")
+_SUMS = ("gap_ps", "queue_ps", "requeue_ps", "hold_ps", "prefill_ps", "decode_ps", "transfer_ps", "alone_ps")
 _COUNTS = (
     "prompt_tokens",
     "output_tokens",
@@ -42,8 +43,9 @@ COLUMNS: dict[str, str] = {
     "finish_s": "the last token reached the client",
     "gap_s": "time outside the engine before the turn: tool calls and think time",
     "tool_s": "sum of gap_s over the turns",
-    "queue_s": "waiting for admission, also after preemptions; the way into the engine included",
+    "queue_s": "waiting to be scheduled: held by admission, on the way in, queueing, also after preemptions",
     "requeue_s": "the part of queue_s that lies behind preemptions",
+    "hold_s": "the part of queue_s in which the admission policy held the turn",
     "prefill_s": "admitted, until the first token",
     "decode_s": "from the first token to the last",
     "transfer_s": "waiting for KV to be moved",

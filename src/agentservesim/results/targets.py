@@ -21,7 +21,8 @@ import polars as pl
 
 from agentservesim.lookup import did_you_mean, near_or_all
 from agentservesim.model import InputError
-from agentservesim.results.metrics import METRICS, ROW_METRICS, STATISTICS, Metric, expression
+from agentservesim.results.metric import STATISTICS, Metric, expression
+from agentservesim.results.metrics import METRICS, ROW_METRICS, find_metric
 
 _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
@@ -129,10 +130,9 @@ def parse_limit(text: str) -> Limit:
 
 
 def _metric(text: str, name: str) -> Metric:
-    for metric in METRICS:
-        pattern = re.sub(r"<\w+>", "[^.]+", re.escape(metric.name))
-        if re.fullmatch(pattern, name) or re.fullmatch(pattern, f"{name}_s"):
-            return metric
+    metric = find_metric(name) or find_metric(f"{name}_s")
+    if metric is not None:
+        return metric
     known = [metric.name.removesuffix("_s") for metric in METRICS]
     hint = did_you_mean(name, known) or "; `agentservesim metrics` lists them"
     raise InputError(f"'{text}': no metric '{name}'{hint}")
