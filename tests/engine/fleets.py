@@ -10,7 +10,7 @@ from agentservesim.fleet import Counts, Fleet, InstanceSpec
 from agentservesim.fleet.config import Distribution, ToolsConfig
 from agentservesim.model import Dependency, Path, Program, ToolCall, Turn, Workload
 from agentservesim.policies.protocols import InstanceView, Router, TurnView
-from agentservesim.policies.routers import LeastLoaded, RoundRobin, SessionAffinity
+from agentservesim.policies.routing import LeastLoaded, RoundRobin, SessionAffinity
 from tests.engine.runs import Tape
 from tests.engine.scenarios import Contents, draw_blocks, draw_config, draw_prompt, draw_step_time
 from tests.paths import turn

@@ -22,7 +22,7 @@ from agentservesim.fleet import Fleet, InstanceSpec
 from agentservesim.fleet.config import ToolsConfig
 from agentservesim.kernel import Kernel
 from agentservesim.model import InputError, Program, Workload
-from agentservesim.policies.routers import RoundRobin
+from agentservesim.policies.routing import RoundRobin
 from tests.engine.fleets import FleetScenario, draw_fleet
 from tests.engine.runs import TIMES, Tape
 from tests.engine.scenarios import KnottedStepTime, draw_step_time

@@ -20,7 +20,7 @@ from agentservesim.model import (
     Workload,
 )
 from agentservesim.policies.protocols import Router
-from agentservesim.policies.routers import RoundRobin
+from agentservesim.policies.routing import RoundRobin
 from tests.paths import root
 
 S = PS_PER_S

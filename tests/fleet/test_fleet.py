@@ -16,7 +16,7 @@ from agentservesim.fleet import Fleet, InstanceSpec
 from agentservesim.fleet.config import ToolsConfig
 from agentservesim.model import InputError, Path, Program, Workload
 from agentservesim.policies.protocols import InstanceView, Router, TurnView
-from agentservesim.policies.routers import LeastLoaded, RoundRobin, SessionAffinity
+from agentservesim.policies.routing import LeastLoaded, RoundRobin, SessionAffinity
 from tests.fleet.parts import (
     SYNC,
     Log,

@@ -11,7 +11,7 @@ import pytest
 
 from agentservesim.model import InputError
 from agentservesim.policies import InstanceView, Router, TurnView, list_policies, load_policy, policy_spec
-from agentservesim.policies.routers import LeastLoaded, RoundRobin, SessionAffinity
+from agentservesim.policies.routing import LeastLoaded, RoundRobin, SessionAffinity
 
 
 @dataclass

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agentservesim.model import Program, TurnRecord
 from agentservesim.policies import Router, load_policy
-from agentservesim.policies.routers import LeastLoaded, RoundRobin, SessionAffinity
+from agentservesim.policies.routing import LeastLoaded, RoundRobin, SessionAffinity
 from tests.fleet.parts import PerToken, after, chain, instance, program, serve, turn
 from tests.policies.parts import asks, views
 

@@ -12,7 +12,7 @@ from agentservesim.kv.config import LinkConfig, MemoryConfig, TierConfig
 from agentservesim.kv.tiers import KvShape
 from agentservesim.model import Path, Program, Segment, TurnRecord, Workload
 from agentservesim.policies.protocols import ChainView
-from agentservesim.policies.routers import SessionAffinity
+from agentservesim.policies.routing import SessionAffinity
 from tests.fleet.parts import Log, PerToken, S, after, call, turn
 
 

@@ -1,0 +1,53 @@
+"""SAGA's placement: home while it is worth it, and stealing by idle instances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from agentservesim.policies.protocols import Choice, FleetView, InstanceView, Move, TurnView
+from agentservesim.random import stream
+
+
+@dataclass
+class SagaRouter:
+    """SAGA: home while its KV is there and load is below `most_load`, else least loaded; idle ones steal.
+
+    Load is the used share of the KV blocks; the KV is there if HBM has `cached` of the prompt. Every `tick_s`
+    an instance whose queue was empty at the last tick too takes the turn that has waited longest from an
+    instance, drawn at random, that carries more than `steal` times its unfinished turns; one a tick.
+    """
+
+    most_load: float = 0.8
+    cached: float = 0.5
+    steal: float = 2.0
+    tick_s: float = 0.1
+
+    def begin(self, instances: int, seed: int) -> None:
+        """Draws come from the stream "router" of the run's seed."""
+        self._stream = stream(seed, "router")
+        self._was_empty = [False] * instances
+
+    def route(self, turn: TurnView, instances: Sequence[InstanceView], now_s: float) -> Choice:
+        """Home, or the lowest load, of equals the one with the fewest unfinished turns."""
+        loads = [1 - instance.free_blocks / instance.num_blocks for instance in instances]
+        index = min(range(len(loads)), key=lambda i: (loads[i], instances[i].load))
+        home = turn.home
+        if home is not None and loads[home] < self.most_load:
+            if instances[home].hit_tokens(turn.path) >= self.cached * turn.prompt_tokens:
+                index = home
+        return Choice(index, loads)
+
+    def rebalance(self, fleet: FleetView) -> Iterator[Move]:
+        """One turn for the first instance that has nothing to admit."""
+        empty = [instance.waiting == 0 for instance in fleet.instances]
+        idle = [index for index, now in enumerate(empty) if now and self._was_empty[index]]
+        self._was_empty = empty
+        for thief in idle:
+            most = self.steal * fleet.instances[thief].load
+            rich = [i for i in fleet.instances if i.load > most and i.queue]
+            if rich:
+                source = rich[int(self._stream.integers(len(rich)))]
+                oldest = min(source.queue, key=lambda queued: queued.sent_s)
+                yield Move(oldest.program_id, oldest.session_id, thief, transfer=False)
+                return
