@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from agentservesim.model import InputError
+from agentservesim.report.files import write_whole
 from agentservesim.report.html.pictures import report_data
 from agentservesim.report.saved_run import SavedRun, read_run
 
@@ -26,17 +24,7 @@ def write_report(folder: str | Path) -> Path:
     Raises InputError if the folder is no run or cannot be written to.
     """
     run = read_run(folder)
-    target = run.folder / REPORT
-    page = render(run)
-    try:
-        handle, draft = tempfile.mkstemp(prefix=f".{REPORT}.", dir=run.folder)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        Path(draft).chmod(0o644)
-        Path(draft).replace(target)
-    except OSError as error:
-        raise InputError(f"{target}: could not be written: {error.strerror or error}") from None
-    return target
+    return write_whole(run.folder / REPORT, render(run).encode())
 
 
 def render(run: SavedRun) -> str:
