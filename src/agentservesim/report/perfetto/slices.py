@@ -51,18 +51,16 @@ def lanes(starts: Sequence[int], ends: Sequence[int]) -> list[int]:
     return found
 
 
-def step_slices(steps: pl.DataFrame, admissions_s: NDArray[np.float64]) -> tuple[pl.DataFrame, Integers]:
+def step_slices(steps: pl.DataFrame) -> tuple[pl.DataFrame, Integers]:
     """The steps of one instance, those that follow each other and decode the same batch as one slice.
 
-    A step that admits a turn begins a slice. `steps` are in order of start. Returns the slices (in order of
-    start, with the number of steps in each) and the slice of every step.
+    `steps` are in order of start. Returns the slices (in order of start, with the number of steps in each) and
+    the slice of every step.
     """
     same = [pl.col(name) == pl.col(name).shift() for name in ("decode_rows", "running", "waiting")]
     decodes = (pl.col("prefill_tokens") == 0) & (pl.col("prefill_tokens").shift() == 0)
     goes_on = (pl.col("start_s") - pl.col("end_s").shift()).abs() < TOLERANCE_S
-    admits = np.zeros(steps.height, bool)
-    admits[_last_at(steps["start_s"], admissions_s)] = True
-    together = pl.all_horizontal(*same, decodes, goes_on, ~pl.lit(pl.Series(admits))).fill_null(False)
+    together = pl.all_horizontal(*same, decodes, goes_on).fill_null(False)
     numbered = steps.with_columns(((~together).cum_sum() - 1).cast(pl.Int64).alias("slice"))
     slices = numbered.group_by("slice", maintain_order=True).agg(
         pl.col("start_s").first(),
@@ -79,17 +77,21 @@ def steps_of_turns(
 ) -> tuple[Flows, Flows]:
     """The slices through which the turns of one instance went, and those where they ended.
 
-    A turn goes through the step that began when it was admitted, the one that ended with its first token and
-    the one that ended with its last; tokens reach the client `frontend_out_s` later.
+    A turn goes through the first step with prompt tokens since it was admitted, the step that ended with its
+    first token and the one that ended with its last; tokens reach the client `frontend_out_s` later.
     """
     through: Flows = defaultdict(list)
     last: Flows = defaultdict(list)
-    if not steps.height:
+    prefills = np.flatnonzero(steps["prefill_tokens"].to_numpy())
+    if not prefills.size:
         return through, last
+    starts, ends = steps["start_s"].to_numpy(), steps["end_s"].to_numpy()
+    admissions = turns["scheduled_s"].to_numpy() - TOLERANCE_S
+    first = np.searchsorted(starts[prefills], admissions).clip(max=prefills.size - 1)
     marks = (
-        _last_at(steps["start_s"], turns["scheduled_s"].to_numpy()),
-        _last_at(steps["end_s"], turns["first_token_s"].to_numpy() - frontend_out_s),
-        _last_at(steps["end_s"], turns["finish_s"].to_numpy() - frontend_out_s),
+        prefills[first],
+        _last_ended(ends, turns["first_token_s"].to_numpy() - frontend_out_s),
+        _last_ended(ends, turns["finish_s"].to_numpy() - frontend_out_s),
     )
     paths = np.column_stack([slice_of_step[mark] for mark in marks]).tolist()
     for flow, (admitted, first_token, finished) in zip(turns["flow"], paths, strict=True):
@@ -100,7 +102,6 @@ def steps_of_turns(
     return through, last
 
 
-def _last_at(times: pl.Series, wanted: NDArray[np.float64]) -> Integers:
-    """The index of the last of the ascending times that is not after each one that is wanted."""
-    found = np.searchsorted(times.to_numpy(), wanted + TOLERANCE_S, side="right") - 1
-    return np.clip(found, 0, max(len(times) - 1, 0)).astype(np.int64)
+def _last_ended(ends: NDArray[np.float64], times: NDArray[np.float64]) -> Integers:
+    """For each time the index of the last step that had ended."""
+    return (np.searchsorted(ends, times + TOLERANCE_S, side="right") - 1).clip(min=0).astype(np.int64)

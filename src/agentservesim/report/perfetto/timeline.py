@@ -48,8 +48,8 @@ def build_trace(run: SavedRun) -> bytes:
 
     Programs have a track each, with lanes below it for what runs side by side: gaps and turns, and in a turn
     its parts. Instances have a track of their steps, if the run kept them; steps that follow each other and
-    decode the same batch are one slice. An arrow leads from a turn to the step that admits it, to the one
-    with its first token and to the one with its last. Tiers and links have counters.
+    decode the same batch are one slice. An arrow leads from a turn to the first step that computes its prompt,
+    to the one with its first token and to the one with its last. Tiers and links have counters.
     """
     draft = _Draft(run)
     draft.programs()
@@ -128,7 +128,7 @@ class _Draft:
         """The steps of an instance, with the flows of the turns that went through them."""
         steps = steps.sort("start_s")
         turns = self.turns.filter(pl.col("instance") == index)
-        slices, slice_of_step = step_slices(steps, turns["scheduled_s"].to_numpy())
+        slices, slice_of_step = step_slices(steps)
         through, last = steps_of_turns(steps, slice_of_step, turns, self._frontend_out_s(index))
         needed = np.array(sorted(through.keys() | last.keys()), dtype=np.int64)
         kept = np.union1d(thinned(slices.height, MAX_SLICES), needed).astype(np.int64)
