@@ -85,7 +85,7 @@ def test_interactive_programs_overtake() -> None:
         programs = ran("priorities", *overrides).programs
         return float(programs.filter(pl.col("kind") == "interactive")["latency_s"].mean())  # type: ignore[arg-type]
 
-    assert latency() < 0.7 * latency("instances.0.scheduling_policy=fcfs")
+    assert latency() < 0.7 * latency("scheduler=fcfs")
 
 
 def test_a_small_pool_preempts() -> None:

@@ -34,6 +34,9 @@ MEMORY = "Memory below HBM"
 
 _OWN_OPTIONS = {"workload", "instances", "tools", "memory", "record_steps", "trace", "count"}
 _OWN_NAMES: dict[tuple[str, ...], str] = {("memory", "load"): "kv_load"}
+_ALIASES = {"scheduler": ("--scheduling-policy",)}
+"""Other names of flags: what vLLM calls the same thing."""
+
 _BYTES: dict[str, int] = {"B": 1, "kB": 1000} | {
     unit + end: base**power
     for power, unit in enumerate("KMGTP", start=1)
@@ -59,6 +62,7 @@ class Flag:
         """The option as typer takes it: text (often, for a list), or a pair of on and off switches."""
         is_switch = bool in _plain_types(self.field.annotation)
         names = (f"{self.option}/--no-{self.option[2:]}",) if is_switch else (self.option,)
+        names += _ALIASES.get(self.name, ())
         option = typer.Option(
             *names,
             help=f"{self.field.description} {self._default()}".rstrip(),

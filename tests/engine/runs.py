@@ -6,9 +6,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from agentservesim.engine.instance import Instance
+from agentservesim.engine.order import order_of
 from agentservesim.engine.request import Request
 from agentservesim.kernel import Kernel
 from agentservesim.kv.pool import Holding
+from agentservesim.policies import load_policy
 from agentservesim.model import StepRecord, TurnRecord
 from tests.engine.scenarios import InstanceScenario
 
@@ -41,7 +43,17 @@ class InstanceRun:
         self.requests: dict[int, Request] = {}
         self.finished: list[Request] = []
         self.instances = [
-            Instance(index, kernel, config, blocks, step_time, self._ended, leap=leap, listener=self.tape)
+            Instance(
+                index,
+                kernel,
+                config,
+                blocks,
+                step_time,
+                self._ended,
+                order=order_of(load_policy("scheduler", scenario.policy)),
+                leap=leap,
+                listener=self.tape,
+            )
             for index, (config, blocks, step_time) in enumerate(
                 zip(scenario.configs, scenario.blocks, scenario.step_times, strict=True)
             )

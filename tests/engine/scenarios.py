@@ -15,6 +15,9 @@ from agentservesim.engine.config import EngineConfig, rules_of
 from agentservesim.model import Path, Turn
 from tests.paths import fork, longer, root, turn
 
+POLICIES = ("fcfs", "fcfs", "priority")
+"""Scheduling policies that need to know nothing of programs."""
+
 
 @dataclass(frozen=True)
 class KnottedStepTime:
@@ -71,7 +74,6 @@ def draw_config(random: Random, longest: int) -> EngineConfig:
         enable_prefix_caching=random.random() < 0.9,
         enable_chunked_prefill=chunked,
         long_prefill_token_threshold=random.choice([0, 0, 0, 3, 8]),
-        scheduling_policy=random.choice(["fcfs", "fcfs", "priority"]),
         watermark=random.choice([0.0, 0.0, 0.0, 0.05, 0.2]),
         scheduler_reserve_full_isl=random.choice([None, None, True, False]),
         async_scheduling=random.random() < 0.6,
@@ -155,6 +157,7 @@ class InstanceScenario:
     blocks: Sequence[int]
     step_times: Sequence[KnottedStepTime]
     arrivals: Sequence[Arrival]
+    policy: str = "fcfs"
 
 
 def draw_instances(seed: int) -> InstanceScenario:
@@ -168,7 +171,8 @@ def draw_instances(seed: int) -> InstanceScenario:
     grid = random.choice([1, 5, 10, 50, 200])
     # Equals that arrive at one time can preempt one another for ever, here as in vLLM, unless the whole
     # sequence is reserved: then no two are equal.
-    thrash = any(c.scheduling_policy == "priority" and not rules_of(c).reserve_full for c in configs)
+    policy = random.choice(POLICIES)
+    thrash = policy == "priority" and not all(rules_of(c).reserve_full for c in configs)
     arrivals: list[Arrival] = []
     for _ in range(random.randint(1, 8)):
         path: Path | None = contents.first(clones)
@@ -190,4 +194,5 @@ def draw_instances(seed: int) -> InstanceScenario:
         [draw_blocks(random, config, longest) for config in configs],
         [draw_step_time(random) for _ in range(count)],
         arrivals,
+        policy,
     )

@@ -25,9 +25,11 @@ Composition = dict[str, tuple[int, int]]
 class Film:
     """What an engine of `usable` blocks of 4 tokens did, step by step."""
 
-    def __init__(self, arrivals: Sequence[Arrival], usable: int = 100, **settings: object) -> None:
+    def __init__(
+        self, arrivals: Sequence[Arrival], usable: int = 100, policy: str = "fcfs", **settings: object
+    ) -> None:
         config = EngineConfig.model_validate({"block_size": 4, "async_scheduling": False, **settings})
-        scenario = InstanceScenario([config], [usable + 1], [TICKS], arrivals)
+        scenario = InstanceScenario([config], [usable + 1], [TICKS], arrivals, policy)
         run = InstanceRun(scenario, leap=False)
         self._scheduler = scheduler = run.instances[0].scheduler
         self.steps: list[Composition] = []
@@ -242,7 +244,7 @@ def test_who_asks_for_a_block_may_be_the_youngest_itself() -> None:
 
 def test_by_priority_the_worst_goes_and_gives_back_what_it_was_granted() -> None:
     arrivals = [ask("low", 5, 9, priority=2), ask("high", 8, 3, at=5, priority=0)]
-    film = Film(arrivals, usable=4, scheduling_policy="priority")
+    film = Film(arrivals, usable=4, policy="priority")
     assert film.steps[:4] == [
         {"low": (0, 5)},
         {"low": (5, 1), "high": (0, 8)},
@@ -254,10 +256,10 @@ def test_by_priority_the_worst_goes_and_gives_back_what_it_was_granted() -> None
 
 def test_of_equal_priority_the_last_to_arrive_goes() -> None:
     arrivals = [ask("first", 5, 9, at=0), ask("last", 5, 9, at=5), ask("asks", 8, 3, at=6)]
-    film = Film(arrivals, usable=6, scheduling_policy="priority")
+    film = Film(arrivals, usable=6, policy="priority")
     assert film.preempted[0] == (2, "asks"), "it is the last one itself"
     arrivals = [ask("other", 4, 9, at=0), ask("asks", 8, 3, at=5), ask("last", 6, 9, at=6)]
-    film = Film(arrivals, usable=6, scheduling_policy="priority")
+    film = Film(arrivals, usable=6, policy="priority")
     assert film.preempted[0] == (2, "last")
 
 
@@ -269,7 +271,7 @@ def test_the_queue_is_served_by_priority_then_arrival_then_id() -> None:
         ask("y", 4, at=7, priority=0),
         ask("x", 4, at=7, priority=0),
     ]
-    film = Film(arrivals, max_num_seqs=1, scheduling_policy="priority")
+    film = Film(arrivals, max_num_seqs=1, policy="priority")
     assert film.ends == ["now", "b", "x", "y", "c"]
     assert Film(arrivals, max_num_seqs=1).ends == ["now", "c", "b", "y", "x"]
 
@@ -286,7 +288,7 @@ def test_what_others_computed_for_a_preempted_request_counts_as_cached() -> None
         usable=8,
         long_prefill_token_threshold=4,
         engine_version="0.12",
-        scheduling_policy="priority",
+        policy="priority",
     )
     assert film.steps == [
         {"b": (0, 4)},

@@ -19,7 +19,7 @@ from agentservesim.model import (
     TurnRecord,
     Workload,
 )
-from agentservesim.policies.protocols import Router
+from agentservesim.policies.protocols import Router, Scheduler
 from agentservesim.policies.routing import RoundRobin
 from tests.paths import root
 
@@ -158,6 +158,7 @@ def serve(
     instances: Sequence[InstanceSpec] | None = None,
     *,
     router: Router | None = None,
+    scheduler: Scheduler | None = None,
     tools: ToolsConfig | None = None,
     seed: int = 0,
     leap: bool = True,
@@ -170,6 +171,7 @@ def serve(
         Workload(tuple(programs)),
         instances or [instance()],
         router=router or RoundRobin(),
+        scheduler=scheduler,
         tools=tools or ToolsConfig(),
         seed=seed,
         listener=log,

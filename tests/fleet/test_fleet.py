@@ -15,8 +15,9 @@ from agentservesim.engine.config import EngineConfig
 from agentservesim.fleet import Fleet, InstanceSpec
 from agentservesim.fleet.config import ToolsConfig
 from agentservesim.model import InputError, Path, Program, Workload
-from agentservesim.policies.protocols import InstanceView, Router, TurnView
+from agentservesim.policies.protocols import InstanceView, Router, Scheduler, TurnView
 from agentservesim.policies.routing import LeastLoaded, RoundRobin, SessionAffinity
+from agentservesim.policies.scheduling import Fcfs, Priority
 from tests.fleet.parts import (
     SYNC,
     Log,
@@ -207,7 +208,6 @@ def scenes(draw: st.DrawFn) -> tuple[list[Program], list[InstanceSpec]]:
                 async_scheduling=draw(st.booleans()),
                 max_num_batched_tokens=draw(st.sampled_from([16, 100, 8192])),
                 max_num_seqs=draw(st.sampled_from([1, 2, 64])),
-                scheduling_policy=draw(st.sampled_from(["fcfs", "priority"])),
                 enable_prefix_caching=draw(st.booleans()),
             ),
             step_time=PerToken(
@@ -221,16 +221,29 @@ def scenes(draw: st.DrawFn) -> tuple[list[Program], list[InstanceSpec]]:
     ]
 
 
-@given(scenes(), st.sampled_from(ROUTERS), st.booleans(), st.none() | st.integers(1, 3))
+@given(
+    scenes(),
+    st.sampled_from(ROUTERS),
+    st.sampled_from([Fcfs, Priority]),
+    st.booleans(),
+    st.none() | st.integers(1, 3),
+)
 def test_every_run_obeys_the_laws(
     scene: tuple[list[Program], list[InstanceSpec]],
     router: Callable[[], Router],
+    scheduler: Callable[[], Scheduler],
     leap: bool,
     max_concurrency: int | None,
 ) -> None:
     programs, specs = scene
     done = serve(
-        programs, specs, router=router(), leap=leap, max_concurrency=max_concurrency, wants_steps=True
+        programs,
+        specs,
+        router=router(),
+        scheduler=scheduler(),
+        leap=leap,
+        max_concurrency=max_concurrency,
+        wants_steps=True,
     )
     asked = {t.id: t for p in programs for t in p.turns}
     assert sorted(r.turn_id for r in done.log.turns) == sorted(asked)

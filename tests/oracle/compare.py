@@ -19,7 +19,14 @@ def ours(case: Case, *, at_once: bool = False) -> list[Record]:
     """The product's step records of a case."""
     limits = limit_parser().parse_args(case.flags)
     step_time = AffineStepTime(float(factor) for factor in case.step_time.split(","))
-    return replay(case.requests, engine_config(limits), limits.num_blocks, step_time, at_once=at_once)
+    return replay(
+        case.requests,
+        engine_config(limits),
+        limits.num_blocks,
+        step_time,
+        policy=limits.policy,
+        at_once=at_once,
+    )
 
 
 def differences(theirs: list[Record], mine: list[Record], *, labels: bool = True, most: int = 3) -> list[str]:

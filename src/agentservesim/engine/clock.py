@@ -80,6 +80,12 @@ class Leap:
             ticks, left = 2, left - self.second
         return min(ticks + self._whole_steps(left), self.steps)
 
+    def end_before(self, time: int) -> None:
+        """Leave out the steps that would be scheduled at `time` or later."""
+        steps = self.ticks_before(time)
+        if steps < self.steps:
+            self.steps, self.coda = steps, False
+
     def _whole_steps(self, span: int) -> int:
         """The largest n with the first n steps together shorter than `span` (span >= 1)."""
         cost, growth = self.cost, self.growth
@@ -120,6 +126,9 @@ class Decider(Protocol):
     def steps_ahead(self) -> int:
         """How many decode steps are certain to come next if no request arrives."""
 
+    def decides_again_ps(self) -> int | None:
+        """When there is something to decide in spite of that, if there will be."""
+
     def cost_ahead(self) -> tuple[int, int]:
         """Duration of the first of the `steps_ahead`, and its growth from each to the next."""
 
@@ -150,6 +159,11 @@ class Clock(ABC):
         self._tick: Event | None = None
         self._deciding = False
         self._plan: Leap | None = None
+
+    @property
+    def now_ps(self) -> int:
+        """The time."""
+        return self._kernel.now
 
     def wake(self) -> None:
         """See to it that the next step is decided no later than the present one ends."""
@@ -252,10 +266,15 @@ class Clock(ABC):
             if ahead > 1:
                 second = flight[1].duration_ps if self._depth == 2 else 0
                 coda = second > 0 and decider.ends_after(ahead) and decider.is_plain(ahead)
-                self._plan = plan = Leap(ahead, tick, second, *decider.cost_ahead(), coda)
-                tick = plan.tick_at(ahead + 1)
-                if coda:
-                    tick += plan.duration_of(ahead)
+                plan = Leap(ahead, tick, second, *decider.cost_ahead(), coda)
+                until = decider.decides_again_ps()
+                if until is not None:
+                    plan.end_before(until)
+                if plan.steps:
+                    self._plan = plan
+                    tick = plan.tick_at(plan.steps + 1)
+                    if plan.coda:
+                        tick += plan.duration_of(plan.steps)
         self._tick = self._kernel.at(tick, self._settle, None, SETTLE + self.index)
 
     # ---- leaps --------------------------------------------------------------------------------

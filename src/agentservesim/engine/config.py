@@ -28,7 +28,6 @@ class EngineConfig(BaseModel):
     long_prefill_token_threshold: int = Field(
         0, ge=0, description="Most prompt tokens of one request in a step while others exist; 0 is no limit."
     )
-    scheduling_policy: Literal["fcfs", "priority"] = Field("fcfs", description="Order of the waiting queue.")
     watermark: float = Field(
         0.0,
         ge=0.0,

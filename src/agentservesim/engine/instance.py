@@ -7,6 +7,7 @@ from collections.abc import Callable
 from agentservesim.cost.base import StepTime
 from agentservesim.engine.clock import Clock, Leap
 from agentservesim.engine.config import EngineConfig
+from agentservesim.engine.order import Order
 from agentservesim.engine.records import leap_records, step_record
 from agentservesim.engine.request import Request
 from agentservesim.engine.scheduler import Scheduler
@@ -27,11 +28,12 @@ class Instance(Clock):
         step_time: StepTime,
         on_finish: Callable[[Request], None],
         *,
+        order: Order | None = None,
         leap: bool = True,
         listener: Listener | None = None,
     ) -> None:
         self.config = config
-        self.scheduler = Scheduler(config, num_gpu_blocks, step_time)
+        self.scheduler = Scheduler(config, num_gpu_blocks, step_time, order)
         self.load = 0
         self._on_finish = on_finish
         self._listener = listener if listener is not None and listener.wants_steps else None
@@ -42,7 +44,7 @@ class Instance(Clock):
         self.load += 1
         request.instance = self.index
         self.wake()
-        self.scheduler.add(request)
+        self.scheduler.add(request, self.now_ps)
 
     def freed(self) -> None:
         """Blocks are about to be freed from outside: only a waiting request has to be told at once."""
@@ -50,6 +52,13 @@ class Instance(Clock):
             self.wake()
         else:
             self.catch_up()
+
+    def reordered(self, program_id: str) -> None:
+        """The keys of a program's requests may have changed: the step after the present one has to know."""
+        if self.scheduler.awaits(program_id):
+            self.catch_up()
+            if self.scheduler.rekey(program_id, self.now_ps):
+                self.wake()
 
     def _finish(self, request: Request) -> None:
         self.scheduler.finish(request)

@@ -121,3 +121,8 @@ class Memory:
                 self._note(request, [])
                 return True
         return False
+
+    def pinned(self, request: Request) -> bool:
+        """Whether a pin holds the KV of the request's session."""
+        chain = self.residency.chains.get(request.session)
+        return chain is not None and chain.pin is not None

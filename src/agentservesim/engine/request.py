@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from agentservesim.kv.pool import Holding
 from agentservesim.model import Turn
+from agentservesim.policies.protocols import ProgramView
 
 
 class Request:
@@ -13,6 +16,9 @@ class Request:
     `computed` of them are in the KV cache once the step scheduled last has run; `reached` is the most
     that was computed before a preemption; `total` is the length at which the request ends. While the
     request decodes in lockstep (`in_rows`), `computed` is behind: it is `base` plus the rows' clock.
+
+    `program` and `critical_path_s` are for scheduling policies; `seen` is what these see of the request.
+    `on_first_token(request)` is called, if set, when it is known when the first token will be out.
     """
 
     __slots__ = (
@@ -21,6 +27,7 @@ class Request:
         "cached_tokens",
         "cell",
         "computed",
+        "critical_path_s",
         "finish_ps",
         "first_token_ps",
         "holding",
@@ -29,12 +36,14 @@ class Request:
         "instance",
         "known",
         "loaded_blocks",
+        "on_first_token",
         "owner",
         "path",
         "place",
         "preemptions",
         "prefill_ps",
         "priority",
+        "program",
         "prompt_tokens",
         "queue_ps",
         "reached",
@@ -42,6 +51,7 @@ class Request:
         "requeue_ps",
         "running",
         "scheduled_ps",
+        "seen",
         "session",
         "since_ps",
         "total",
@@ -53,6 +63,9 @@ class Request:
         self.turn = turn
         self.owner = owner
         self.session = (program_id, turn.session_id)
+        self.program: ProgramView | None = None
+        self.critical_path_s = 0.0
+        self.seen: object = None
         self.id = turn.id
         self.path = turn.path
         self.priority = turn.priority
@@ -81,6 +94,7 @@ class Request:
         self.prefill_ps = 0
         self.transfer_ps = 0
         self.loaded_blocks: dict[str, int] = {}
+        self.on_first_token: Callable[[Request], None] | None = None
 
     def __repr__(self) -> str:
         return f"Request({self.id!r}, {self.computed}/{self.known} of {self.total} tokens)"
@@ -93,8 +107,3 @@ class Request:
             self.requeue_ps += wait_ps
         self.since_ps = now
         return wait_ps
-
-    @property
-    def sorts_as(self) -> tuple[int, int, str]:
-        """Order under vLLM's priority policy."""
-        return (self.priority, self.arrival_ps, self.id)

@@ -1,75 +1,23 @@
 """vLLM V1's scheduler, decision for decision.
 
-`Scheduler.schedule` makes the decisions of one step. Running requests come first, in running order;
-then waiting ones are admitted. `_run_each` takes the running ones request by request, as vLLM does,
-and is the reference. Where no row can be short of budget or blocks, and no two requests write the same
-content, all decode rows are advanced at once instead. The tests hold the two equal, and both equal to
-vLLM.
+`Scheduler.schedule` makes the decisions of one step. Running requests come first, in running order
+(`agentservesim.engine.running`); then waiting ones are admitted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from operator import attrgetter
-
-from agentservesim.cost.base import Batch, StepTime
-from agentservesim.engine.config import EngineConfig, rules_of
+from agentservesim.cost.base import Batch
 from agentservesim.engine.memory import Memory
-from agentservesim.engine.order import Order
 from agentservesim.engine.request import Request
-from agentservesim.engine.room import Room
-from agentservesim.engine.rows import DecodeRows
+from agentservesim.engine.running import Running
 from agentservesim.engine.seen import Seen
 from agentservesim.engine.step import Requests, Step
-from agentservesim.engine.waiting import ArrivalQueue, KeyQueue
-from agentservesim.kv.pool import BlockPool
-
-running_order = attrgetter("place")
+from agentservesim.engine.waiting import KeyQueue
+from agentservesim.policies.protocols import TurnArrived
 
 
-class Scheduler:
-    """Requests of one instance, its block pool, and the decisions of each step.
-
-    `now_ps` is when something happened here last; `last_end_ps` is when the step before the one to decide
-    ends. Without an `order` requests are served first come, first served.
-    `on_admit(request, hit_tokens)` and `on_preempt(request)` are called as those happen, and
-    `on_step(step)` when a step is decided and not yet priced, if set.
-    """
-
-    def __init__(
-        self, config: EngineConfig, num_gpu_blocks: int, step_time: StepTime, order: Order | None = None
-    ) -> None:
-        rules = rules_of(config)
-        self.config = config
-        self.pool = BlockPool(
-            num_gpu_blocks,
-            config.block_size,
-            caching=config.enable_prefix_caching,
-            blanks_first=rules.blanks_first,
-        )
-        self.waiting: ArrivalQueue | KeyQueue = ArrivalQueue() if order is None else KeyQueue(order)
-        self.running: list[Request] = []
-        self.rows = DecodeRows(step_time.knots, config.block_size)
-        self.preemptions = 0
-        self.now_ps = 0
-        self.last_end_ps = 0
-        self.memory: Memory | None = None
-        self.on_admit: Callable[[Request, int], None] | None = None
-        self.on_preempt: Callable[[Request], None] | None = None
-        self.on_step: Callable[[Step], None] | None = None
-        self._order = order
-        self._step_time = step_time
-        self._lone_uncapped = rules.lone_uncapped
-        self._room = Room(config, self.pool, self.running)
-        # A generated token's block is hashed when the token is known: with asynchronous scheduling
-        # that is one step later, unless the request was left out of the step before.
-        self._lag = 1 if config.async_scheduling else 0
-        self._budget = config.max_num_batched_tokens
-        self._priced = (-1, 0)
-        self._prefills: list[Request] = []
-        self._left_out: set[Request] = set()
-        self._last_place = 0
-        self._last_row_place = 0
+class Scheduler(Running):
+    """Requests of one instance, its block pool, and the decisions of each step."""
 
     # ---- one step -----------------------------------------------------------------------------
 
@@ -136,199 +84,6 @@ class Scheduler:
         if rows.end <= rows.clock:
             step.ending = self._ended()
         return step
-
-    def _rows_are_safe(self, budget: int) -> bool:
-        """Whether the running requests can be taken at once instead of one by one."""
-        rows = self.rows
-        if rows.count > budget or self.pool.contended or self._left_out:
-            return False
-        blocks = rows.next_blocks()
-        if self._prefills:
-            # Whoever stands behind a prefill may find the budget or the pool used up by it.
-            if self._prefills[0].place < self._last_row_place:
-                return False
-            size = self.config.block_size
-            for request in self._prefills:
-                blocks += -(-request.known // size) - request.holding.blocks
-        return blocks <= self.pool.free
-
-    def _prefill(self, step: Step, request: Request, budget: int, cap: int, joining: list[Request]) -> int:
-        """Compute the next chunk of a running prefill, blocks being at hand."""
-        if budget <= 0:
-            return budget
-        new = request.known - request.computed
-        cap = self._capped(request, cap)
-        if 0 < cap < new:
-            new = cap
-        if new > budget:
-            new = budget
-        if new > 0:
-            self._compute_chunk(step, request, new, joining)
-        return budget - new
-
-    def _compute_chunk(self, step: Step, request: Request, new: int, joining: list[Request]) -> None:
-        """Give blocks to `new` tokens of a prefill and put them into the step."""
-        step.chunks.append((new, request.computed))
-        step.prefills.append(request)
-        computed = request.computed = request.computed + new
-        holding, size = request.holding, self.config.block_size
-        need = -(-computed // size) - holding.blocks
-        if need:
-            self.pool.take(need)
-            holding.blocks += need
-        self.pool.store(holding, computed // size)
-        if computed == request.known:
-            joining.append(request)
-
-    def _join(self, step: Step, joining: list[Request]) -> None:
-        """After pricing: rows that were left out come back, finished prefills become rows."""
-        if self._left_out:
-            for request in self.running:
-                if request in self._left_out:
-                    self.pool.store(request.holding, request.computed // self.config.block_size)
-                    self._become_row(request)
-        if not joining:
-            return
-        step.first = [request for request in joining if request.known == request.prompt_tokens]
-        ending = [request for request in joining if request.computed == request.total - 1]
-        if ending:
-            step.ending = sorted([*step.ending, *ending], key=running_order)
-        for request in joining:
-            if request.computed < request.total - 1:
-                self._become_row(request)
-        if self._prefills:
-            self._prefills = [r for r in self._prefills if r.computed < r.known]
-
-    def _become_row(self, request: Request) -> None:
-        self.rows.add(request)
-        self.pool.begin_writing(request.holding, request.computed, lambda: self._catch_up(request))
-        if request.place > self._last_row_place:
-            self._last_row_place = request.place
-
-    def _ended(self) -> Requests:
-        """Rows that took their last token with the step just scheduled, as they stand then."""
-        if self.rows.end > self.rows.clock:
-            return ()
-        ended = self.rows.pop_ended()
-        for request in ended:
-            self._leave_rows(request)
-        if self.rows.count == 0:
-            self._last_row_place = 0
-        return ended
-
-    def _leave_rows(self, request: Request) -> None:
-        """A request that was taken out of the rows is up to date again."""
-        self._catch_up(request)
-        self.pool.end_writing(request.holding)
-
-    def _catch_up(self, request: Request) -> None:
-        """Bring the holding of a decoding request up to date with what the rows did."""
-        computed = request.base + self.rows.clock if request.in_rows else request.computed
-        holding, size = request.holding, self.config.block_size
-        blocks = -(-computed // size)
-        if blocks > holding.blocks:
-            holding.blocks = blocks
-        self.pool.store(holding, (computed - self._lag) // size)
-
-    # ---- running requests one by one ----------------------------------------------------------
-
-    def _run_each(
-        self, step: Step, now: int, budget: int, cap: int, joining: list[Request]
-    ) -> tuple[int, bool]:
-        """Schedule the running requests in order, preempting where blocks run out.
-
-        Returns the budget that is left, and whether anybody was preempted.
-        """
-        rows, running, size = self.rows, self.running, self.config.block_size
-        granted: dict[Request, int] = {}
-        preempted = False
-        index = 0
-        while index < len(running) and budget > 0:
-            request = running[index]
-            if request.in_rows:
-                self._catch_up(request)
-                computed, new = rows.computed(request), 1
-            else:
-                computed, new = request.computed, request.known - request.computed
-                most = self._capped(request, cap) if new > 0 else cap
-                if 0 < most < new:
-                    new = most
-                new = min(new, budget)
-            if new <= 0:
-                index += 1
-                continue
-            need = -(-(computed + new) // size) - request.holding.blocks
-            while need > self.pool.free:
-                if self.memory is not None and self.memory.reclaim(need - self.pool.free, running=True):
-                    continue
-                if self.memory is not None and len(running) == 1 and self.memory.open_valve():
-                    continue
-                victim = self.waiting.victim(running, now)
-                place = running.index(victim)
-                del running[place]
-                if place < index:
-                    index -= 1
-                budget += granted.pop(victim, 0)
-                self._preempt(victim, now)
-                preempted = True
-                if victim is request:
-                    break
-            if not request.running:
-                break
-            self.pool.take(need)
-            request.holding.blocks += need
-            hashed = computed + new
-            if request.in_rows and request not in self._left_out:
-                hashed -= self._lag
-            self.pool.store(request.holding, hashed // size)
-            granted[request] = new
-            budget -= new
-            index += 1
-        self._grant(step, granted, joining)
-        return budget, preempted
-
-    def _grant(self, step: Step, granted: dict[Request, int], joining: list[Request]) -> None:
-        """Put the granted tokens into the step: all rows move on, except those without a grant."""
-        rows = self.rows
-        self._left_out = {r for r in self.running if r.in_rows and r not in granted}
-        for request in self.running if self._left_out else ():
-            if request in self._left_out:
-                rows.remove(request)
-                self._leave_rows(request)
-        if rows.count:
-            rows.advance(1)
-        for request, new in granted.items():
-            if not request.in_rows:
-                step.chunks.append((new, request.computed))
-                step.prefills.append(request)
-                request.computed += new
-                if request.computed == request.known:
-                    joining.append(request)
-
-    def _preempt(self, request: Request, now: int) -> None:
-        """Drop a request's blocks and put it back into the queue; it will compute them again."""
-        if request.in_rows:
-            self.rows.remove(request)
-            self._leave_rows(request)
-            request.known = request.computed + 1
-        elif request in self._prefills:
-            self._prefills.remove(request)
-        else:
-            request.known = request.computed + 1
-        self.pool.release(request.holding)
-        request.recomputed_tokens += request.computed
-        request.reached = max(request.reached, request.computed)
-        request.computed = 0
-        request.running = False
-        request.preemptions += 1
-        # The step before this one may still be at work for it.
-        request.since_ps = max(now, self.last_end_ps)
-        self.preemptions += 1
-        self.waiting.put_back(request, now)
-        if self._order is not None:
-            self._order.tell(Preempted(seen_of(request)), request.session[0])
-        if self.on_preempt is not None:
-            self.on_preempt(request)
 
     # ---- waiting requests ---------------------------------------------------------------------
 
@@ -404,6 +159,8 @@ class Scheduler:
         Blocks only get fewer meanwhile, so it is enough that the head cannot be admitted now and
         that nobody is writing the content it would hit next.
         """
+        if self.waiting.stale:
+            return False
         if not self.waiting.queue or len(self.running) >= self.config.max_num_seqs:
             return True
         budget = self._budget - self.rows.count
@@ -411,7 +168,8 @@ class Scheduler:
             return True
         request = self.waiting.head()
         hit = self._room.hit(request)
-        cap = self.config.long_prefill_token_threshold
+        # A policy may cap a prompt as it likes from one step to the next.
+        cap = 1 if self._caps else self.config.long_prefill_token_threshold
         if self.memory is not None:
             # What is below, and how busy the links are, may change on the way; and what a policy gives
             # up is evicted from any place in a chain, so that the rest is no hit and no loss any more.
@@ -452,6 +210,10 @@ class Scheduler:
             return True
         return not self.waiting.queue and self.rows.blocks_for(steps + 1) <= self.pool.ready
 
+    def decides_again_ps(self) -> int | None:
+        """When the order of the waiting requests may change by itself, which ends a leap; None for never."""
+        return self.waiting.changes_at()
+
     def cost_ahead(self) -> tuple[int, int]:
         """Duration of the first of the `steps_ahead`, and its growth from each to the next."""
         rows = self.rows
@@ -477,9 +239,22 @@ class Scheduler:
         self.now_ps = now
         if self._order is not None:
             request.seen = Seen(request, self)
+            self._order.tell(TurnArrived(request.seen))
         self.waiting.add(request, now)
-        if self._order is not None:
-            self._order.tell(TurnArrived(seen_of(request)), request.session[0])
+
+    def awaits(self, program_id: str) -> bool:
+        """Whether requests of a program wait here whose keys may change."""
+        return isinstance(self.waiting, KeyQueue) and self.waiting.has(program_id)
+
+    def rekey(self, program_id: str, now: int) -> bool:
+        """Ask for the keys of a program's waiting requests anew; True if that changes who is first."""
+        self.now_ps = now
+        return isinstance(self.waiting, KeyQueue) and self.waiting.rekey(program_id, now)
+
+    def unpinned(self, program_id: str) -> None:
+        """A pin was broken whose turn may wait here."""
+        if self.awaits(program_id):
+            self.rekey(program_id, self.now_ps)
 
     def finish(self, request: Request) -> None:
         """The last token is out: free the request's blocks, tail first."""
@@ -493,3 +268,7 @@ class Scheduler:
             # Preempted while its last step was under way: nothing is computed again.
             request.recomputed_tokens -= request.total - 1
             self.waiting.discard(request)
+
+    def cached_tokens(self, request: Request) -> int:
+        """Tokens that a waiting request would find in HBM now."""
+        return (self._room.hit(request).blocks + request.holding.blocks) * self.config.block_size

@@ -10,7 +10,7 @@ from typing import Any
 
 from agentservesim.engine.order import Order
 from agentservesim.engine.request import Request
-from agentservesim.engine.seen import Seen
+from agentservesim.engine.seen import seen_of
 from agentservesim.model import to_s
 
 
@@ -70,8 +70,8 @@ Entry = tuple[Any, int, int, Request]
 class KeyQueue:
     """Waiting requests by the key of a policy; requests with equal keys are in the order of `ArrivalQueue`.
 
-    `queue` has the valid entry of each waiting request; the heap may hold outdated ones too. `stale` says that
-    who waits or runs here has changed and the keys, which depend on that, have not been asked for since.
+    `queue` has the valid entry of each waiting request; the heap may hold outdated ones too. `stale` says
+    that who waits or runs here has changed and the keys, which depend on that, were not asked for since.
     """
 
     def __init__(self, order: Order) -> None:
@@ -84,12 +84,13 @@ class KeyQueue:
         self._first = self._last = 0
         self._ticks = -1
         self._by_queue = order.changes == "queue"
+        self._by_program = order.changes == "program"
 
     def __len__(self) -> int:
         return len(self.queue)
 
     def __iter__(self) -> Iterator[Request]:
-        return (request for _, request in sorted(self.queue, key=itemgetter(0)))
+        return iter([entry[3] for entry in sorted(self.queue.values(), key=itemgetter(0, 1))])
 
     def add(self, request: Request, now: int) -> None:
         """A new request joins, behind those of its key."""
@@ -104,12 +105,13 @@ class KeyQueue:
     def _join(self, request: Request, rank: int, now: int) -> None:
         self.queue[request] = self._entry(request, rank, now)
         self._push(self.queue[request])
-        self._programs.setdefault(request.session[0], []).append(request)
+        if self._by_program:
+            self._programs.setdefault(request.session[0], []).append(request)
         self.left()
 
     def _entry(self, request: Request, rank: int, now: int) -> Entry:
         self._serial += 1
-        return (self._order.key(_seen(request), to_s(now)), rank, self._serial, request)
+        return (self._order.key(seen_of(request), to_s(now)), rank, self._serial, request)
 
     def _push(self, entry: Entry) -> None:
         try:
@@ -137,10 +139,11 @@ class KeyQueue:
 
     def _forget(self, request: Request) -> None:
         del self.queue[request]
-        program = self._programs[request.session[0]]
-        program.remove(request)
-        if not program:
-            del self._programs[request.session[0]]
+        if self._by_program:
+            program = self._programs[request.session[0]]
+            program.remove(request)
+            if not program:
+                del self._programs[request.session[0]]
         self.left()
 
     def left(self) -> None:
@@ -157,7 +160,7 @@ class KeyQueue:
         self.stale = False
         requests = sorted(self.queue, key=lambda request: self.queue[request][1])
         if self._order.surveys:
-            self._order.survey([_seen(request) for request in requests], to_s(now))
+            self._order.survey([seen_of(request) for request in requests], to_s(now))
         for request in requests:
             self.queue[request] = self._entry(request, self.queue[request][1], now)
         self._heap = list(self.queue.values())
@@ -172,7 +175,7 @@ class KeyQueue:
         return (self._ticks + 1) * tick_ps if tick_ps and self.queue else None
 
     def has(self, program_id: str) -> bool:
-        """Whether a request of a program waits here."""
+        """Whether a request of a program waits here whose key depends on the program."""
         return program_id in self._programs
 
     def rekey(self, program_id: str, now: int) -> bool:
@@ -194,15 +197,9 @@ class KeyQueue:
         admitted last."""
         now_s = to_s(now)
         if self._order.chooses_victims:
-            views = [_seen(request) for request in running]
+            views = [seen_of(request) for request in running]
             return running[views.index(self._order.victim(views, now_s))]  # type: ignore[arg-type]
         try:
-            return max(running, key=lambda r: (self._order.key(_seen(r), now_s), r.place))
+            return max(running, key=lambda r: (self._order.key(seen_of(r), now_s), r.place))
         except TypeError as error:
             raise self._order.incomparable(error) from error
-
-
-def _seen(request: Request) -> Seen:
-    seen = request.seen
-    assert isinstance(seen, Seen)
-    return seen

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from agentservesim.cost.base import Batch, WaveTime
 from agentservesim.engine.clock import Clock, Leap
 from agentservesim.engine.config import EngineConfig
+from agentservesim.engine.order import Order
 from agentservesim.engine.records import leap_records, step_record
 from agentservesim.engine.request import Request
 from agentservesim.engine.rows import NEVER
@@ -119,6 +120,11 @@ class WaveScheduler:
         self._ahead = self._time.wave_ps(tokens, [cost for cost, _ in costs], False), growth
         return ahead
 
+    def decides_again_ps(self) -> int | None:
+        """When the order of the requests that wait at a rank may change by itself, if it may."""
+        times = [scheduler.decides_again_ps() for scheduler in self._schedulers]
+        return min((time for time in times if time is not None), default=None)
+
     def cost_ahead(self) -> tuple[int, int]:
         """Duration of the first of the `steps_ahead` just asked for, and its growth from each to the next."""
         return self._ahead
@@ -153,6 +159,7 @@ class Wave(Clock):
         time: WaveTime,
         on_finish: Callable[[Request], None],
         *,
+        order: Order | None = None,
         leap: bool = True,
         listener: Listener | None = None,
     ) -> None:
@@ -162,7 +169,7 @@ class Wave(Clock):
             raise InputError("async_scheduling: the engines of a wave must all have it on, or all off")
         own = _OwnRows(time)
         self.ranks = [
-            Rank(first_index + rank, self, config, Scheduler(config, blocks, own))
+            Rank(first_index + rank, self, config, Scheduler(config, blocks, own, order))
             for rank, (config, blocks) in enumerate(zip(configs, num_gpu_blocks, strict=True))
         ]
         self._first_index = first_index
@@ -223,7 +230,7 @@ class Rank:
         self.load += 1
         request.instance = self.index
         self.wake()
-        self.scheduler.add(request)
+        self.scheduler.add(request, self._wave.now_ps)
 
     def freed(self) -> None:
         """Blocks are about to be freed from outside: only a waiting request has to be told at once."""
@@ -231,3 +238,10 @@ class Rank:
             self.wake()
         else:
             self.catch_up()
+
+    def reordered(self, program_id: str) -> None:
+        """The keys of a program's requests may have changed: the step after the present one has to know."""
+        if self.scheduler.awaits(program_id):
+            self.catch_up()
+            if self.scheduler.rekey(program_id, self._wave.now_ps):
+                self.wake()

@@ -9,6 +9,7 @@ from itertools import groupby
 from agentservesim.cost.base import StepTime, WaveTime
 from agentservesim.engine.config import EngineConfig
 from agentservesim.engine.instance import Instance
+from agentservesim.engine.order import Order
 from agentservesim.engine.request import Request
 from agentservesim.engine.wave import Rank, Wave
 from agentservesim.kernel import Kernel
@@ -39,6 +40,7 @@ def build_engines(
     kernel: Kernel,
     on_finish: Callable[[Request], None],
     *,
+    order: Order | None = None,
     leap: bool,
     listener: Listener,
 ) -> list[Engine]:
@@ -57,6 +59,7 @@ def build_engines(
                     first.num_gpu_blocks,
                     first.step_time,
                     on_finish,
+                    order=order,
                     leap=leap,
                     listener=listener,
                 )
@@ -68,6 +71,18 @@ def build_engines(
                 "cannot price; use tables or the roofline"
             )
         configs, blocks = [spec.engine for spec in group], [spec.num_gpu_blocks for spec in group]
-        wave = Wave(index, kernel, configs, blocks, first.step_time, on_finish, leap=leap, listener=listener)
+        wave = Wave(
+            index,
+            kernel,
+            configs,
+            blocks,
+            first.step_time,
+            on_finish,
+            order=order,
+            leap=leap,
+            listener=listener,
+        )
         engines += wave.ranks
+    if order is not None:
+        order.followers += [engine.reordered for engine in engines]
     return engines

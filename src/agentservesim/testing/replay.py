@@ -20,11 +20,13 @@ from typing import Any
 from agentservesim.cost.base import Batch
 from agentservesim.engine.config import EngineConfig
 from agentservesim.engine.instance import Instance
+from agentservesim.engine.order import Order, order_of
 from agentservesim.engine.request import Request
 from agentservesim.engine.step import Step
 from agentservesim.kernel import Kernel
 from agentservesim.kv.pool import Holding
 from agentservesim.model import InputError, Path, Segment, to_ps, to_s
+from agentservesim.policies import load_policy
 from agentservesim.testing.oracle_workload import OracleRequest, OracleWorkload, check, read_lines
 
 Record = dict[str, Any]
@@ -140,10 +142,11 @@ class TracedInstance(Instance):
         config: EngineConfig,
         num_blocks: int,
         step_time: AffineStepTime,
+        order: Order | None,
         at_once: bool,
     ) -> None:
         kernel = Kernel()
-        super().__init__(0, kernel, config, num_blocks, step_time, self._finished, leap=False)
+        super().__init__(0, kernel, config, num_blocks, step_time, self._finished, order=order, leap=False)
         self.records: list[Record] = []
         self._at_once = at_once
         self._time = step_time
@@ -209,7 +212,7 @@ class TracedInstance(Instance):
             self._alive[due.id] = arrived
             self._owner[id(arrived.holding)] = due.id
             self._arrived.append(due.id)
-            self.scheduler.add(arrived)
+            self.scheduler.add(arrived, now)
 
     # ---- what happens in a step ---------------------------------------------------------------
 
@@ -321,11 +324,16 @@ def replay(
     num_blocks: int,
     step_time: AffineStepTime,
     *,
+    policy: str = "fcfs",
     at_once: bool = False,
 ) -> list[Record]:
-    """Step records of a workload. With `at_once` decode rows are advanced together, as in a leap."""
+    """Step records of a workload under a scheduling policy.
+
+    With `at_once` decode rows are advanced together, as in a leap.
+    """
     workload = OracleWorkload(specs, config.max_model_len or 1 << 40)
-    return TracedInstance(workload, config, num_blocks, step_time, at_once).run()
+    order = order_of(load_policy("scheduler", policy))
+    return TracedInstance(workload, config, num_blocks, step_time, order, at_once).run()
 
 
 def recorded_run(path: str) -> tuple[Record, list[Record], list[float]]:
@@ -386,7 +394,6 @@ def engine_config(limits: argparse.Namespace) -> EngineConfig:
         max_num_seqs=limits.max_num_seqs,
         max_model_len=limits.max_model_len,
         long_prefill_token_threshold=limits.long_prefill_token_threshold,
-        scheduling_policy=limits.policy,
         watermark=limits.watermark,
         enable_prefix_caching=not limits.no_prefix_caching,
         enable_chunked_prefill=not limits.no_chunked_prefill,
@@ -444,7 +451,12 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             raise InputError("needs a workload file or --replay-trace")
         records = replay(
-            specs, engine_config(options), options.num_blocks, step_time, at_once=options.at_once
+            specs,
+            engine_config(options),
+            options.num_blocks,
+            step_time,
+            policy=options.policy,
+            at_once=options.at_once,
         )
     except (InputError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

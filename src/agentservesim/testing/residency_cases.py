@@ -29,6 +29,7 @@ from agentservesim.model import (
     Workload,
     to_s,
 )
+from agentservesim.policies import load_policy
 from agentservesim.policies.protocols import InstanceView, TurnView
 
 MS = PS_PER_S // 1000
@@ -63,6 +64,7 @@ class Case:
     memory: MemoryConfig
     wanders: float = 0.0
     seed: int = 0
+    scheduler: str = "fcfs"
 
 
 @dataclass
@@ -154,14 +156,14 @@ def draw_case(seed: int, cramped: bool = False, needs: Sequence[str] = (), size:
         block_size=BLOCK,
         max_num_batched_tokens=random.choice([8, 32, 256]),
         max_num_seqs=random.choice([1, 3, 16]),
-        scheduling_policy=random.choice(["fcfs", "fcfs", "priority"]),
         async_scheduling=random.random() < 0.6,
         scheduler_reserve_full_isl=random.choice([None, None, False]),
     )
     room = 0 if cramped else random.choice([0, 1, need // 2, 3 * need])
     instances = random.choice([1, 1, 2, 3])
+    scheduler = random.choice(["fcfs", "fcfs", "priority"])
     memory = draw_memory(random, need, cramped, needs)
-    return Case(programs, engine, need + 1 + room, instances, memory, random.choice([0.0, 0.0, 0.3]), seed)
+    return Case(programs, engine, need + 1 + room, instances, memory, random.choice([0.0, 0.0, 0.3]), seed, scheduler)
 
 
 def _draw_program(random: Random, name: str, trunk: Segment, size: int) -> Program:
@@ -273,6 +275,7 @@ def play(case: Case, policy: object, *, leap: bool = True, audit_every: int = 0)
         leap=leap,
         memory=case.memory,
         residency=policy,
+        scheduler=load_policy("scheduler", case.scheduler),
     )
     watch(policy, outcome.decisions, lambda: to_s(fleet.now_ps))
     for residency in fleet.residencies:

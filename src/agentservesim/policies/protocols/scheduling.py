@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
+from agentservesim.model import Path
 from agentservesim.policies.protocols.programs import ProgramArrived, ProgramEnded, ProgramView
 
-Changes = Literal["never", "events", "time"]
+Changes = Literal["never", "program", "queue", "time"]
 """When the keys of a scheduling policy may change; see `Scheduler`."""
+
+CHANGES: tuple[Changes, ...] = get_args(Changes)
 
 
 class RequestView(Protocol):
@@ -43,6 +46,10 @@ class RequestView(Protocol):
         """Length of the prompt."""
 
     @property
+    def prompt(self) -> Path:
+        """Content of the prompt: the segments it follows, and where it leaves each."""
+
+    @property
     def computed_tokens(self) -> int:
         """Tokens whose KV is there once the step scheduled last has run; 0 while it waits."""
 
@@ -52,7 +59,7 @@ class RequestView(Protocol):
 
     @property
     def cached_tokens(self) -> int:
-        """Tokens it would find in HBM if it were admitted now; looked up when asked for."""
+        """Tokens that it found in HBM when it was admitted, or, while it waits, would find now."""
 
     @property
     def pinned(self) -> bool:
@@ -109,14 +116,23 @@ SchedulerEvent = ProgramArrived | ProgramEnded | TurnArrived | TurnFinished | Pr
 class Scheduler(Protocol):
     """Orders the waiting queues of all instances.
 
-    `changes` says when keys may change: "never" (the key is fixed when a request joins the queue
-    or comes back to it), "events" (when a turn arrives, is admitted, is preempted or ends,
-    anywhere), or "time" (at any step).
+    Requests of equal keys are in the order of fcfs: of arrival, preempted ones first. A key is asked for
+    when a request joins a queue, and again as `changes` says:
 
-    Optional methods: `budget(request, now_s)`, the most tokens a request may compute in this step;
-    `victims(running, now_s)`, the running requests in the order in which to preempt them;
-    `observe(event)`. Without `victims` the running request with the highest key is preempted, of equal
-    ones the one that arrived last.
+    - "never": not again.
+    - "program": when a turn of the request's program is sent, joins a queue, is preempted or ends, anywhere,
+      and when the program's pin is broken; the keys of that program's requests are asked for.
+    - "queue": before the next step, when a turn has joined or left the request's instance; all keys of the
+      queue are asked for.
+    - "time": at the first step in every `tick_s` seconds; all keys of the queue are asked for.
+
+    A leap ends where keys may change, so the rarer that is the faster is the run.
+
+    Optional methods: `survey(waiting, now_s)` is shown the queue, in the order of fcfs, before all its keys
+    are asked for; `budget(request, now_s)` is the most prompt tokens a request may compute in this step, at
+    least 1; `victims(running, now_s)` is the running requests in the order in which to preempt them;
+    `observe(event)`. Without `victims` the running request of the highest key is preempted, of equal ones
+    the one that was admitted last. A key may not depend on when it is asked for beyond that.
     """
 
     changes: ClassVar[Changes]

@@ -1,0 +1,110 @@
+"""A scheduling policy as the engine asks it: what it answers is checked, what it raises is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import isfinite
+from typing import Any
+
+from agentservesim.model import InputError, to_ps
+from agentservesim.policies.protocols import RequestView, SchedulerEvent
+from agentservesim.policies.protocols.scheduling import CHANGES
+from agentservesim.policies.scheduling import Fcfs
+
+LEAST_TICK_S = 1e-3
+
+
+def order_of(policy: object) -> Order | None:
+    """The order that a policy makes; None for fcfs, which needs no keys."""
+    return None if type(policy) is Fcfs else Order(policy)
+
+
+class Order:
+    """The order of the waiting queues of a fleet: one policy for all of them.
+
+    `tick_ps` is how often all keys may change ("time"), 0 otherwise. `followers` are told the id of a program
+    whose requests may have other keys now. Raises InputError that names the policy, the call and the turn
+    where it fails.
+    """
+
+    def __init__(self, policy: Any) -> None:
+        self.policy = policy
+        self.followers: list[Callable[[str], None]] = []
+        self._name = f"scheduler {type(policy).__name__}"
+        self.changes = policy.changes
+        if self.changes not in CHANGES:
+            raise InputError(
+                f"{self._name}: changes is {self.changes!r}; it must be one of {', '.join(CHANGES)}"
+            )
+        self.tick_ps = self._tick_ps() if self.changes == "time" else 0
+        self.surveys = getattr(policy, "survey", None) is not None
+        self.caps = getattr(policy, "budget", None) is not None
+        self.chooses_victims = getattr(policy, "victims", None) is not None
+        self._observe = getattr(policy, "observe", None)
+
+    def _tick_ps(self) -> int:
+        tick_s = getattr(self.policy, "tick_s", None)
+        if not isinstance(tick_s, (int, float)) or not isfinite(tick_s) or tick_s < LEAST_TICK_S:
+            raise InputError(f"{self._name}: tick_s is {tick_s!r}; it must be at least {LEAST_TICK_S:g} s")
+        return to_ps(tick_s)
+
+    def key(self, request: RequestView, now_s: float) -> Any:
+        """What a request is sorted by."""
+        return self._call("key", request, now_s)
+
+    def survey(self, waiting: Sequence[RequestView], now_s: float) -> None:
+        """Show the policy the whole queue, before it is asked for all the keys."""
+        try:
+            self.policy.survey(waiting, now_s)
+        except Exception as error:
+            raise self._failed("survey()", error) from error
+
+    def budget(self, request: RequestView, now_s: float) -> int:
+        """Most tokens of its prompt that a request may compute in this step, at least 1."""
+        tokens = self._call("budget", request, now_s)
+        if not isinstance(tokens, (int, float)) or tokens != tokens:
+            raise InputError(
+                f"{self._name}: budget() of turn '{request.id}' returned {tokens!r}; "
+                "it must be a number of tokens"
+            )
+        return max(int(min(tokens, 1 << 62)), 1)
+
+    def victim(self, running: Sequence[RequestView], now_s: float) -> RequestView:
+        """The running request to preempt first."""
+        try:
+            order = list(self.policy.victims(running, now_s))
+        except Exception as error:
+            raise self._failed("victims()", error) from error
+        if not order or order[0] not in running:
+            raise InputError(f"{self._name}: victims() must return the running requests, not {order!r}")
+        first: RequestView = order[0]
+        return first
+
+    def tell(self, event: SchedulerEvent) -> None:
+        """Something happened."""
+        if self._observe is not None:
+            try:
+                self._observe(event)
+            except Exception as error:
+                raise self._failed(f"observe() of {type(event).__name__}", error) from error
+
+    def changed(self, program_id: str) -> None:
+        """The keys of a program's requests may have changed."""
+        if self.changes == "program":
+            for follow in self.followers:
+                follow(program_id)
+
+    def incomparable(self, error: TypeError) -> InputError:
+        """What to raise where keys cannot be compared."""
+        return InputError(f"{self._name}: its keys cannot be compared with one another: {error}")
+
+    def _call(self, name: str, request: RequestView, now_s: float) -> Any:
+        try:
+            return getattr(self.policy, name)(request, now_s)
+        except Exception as error:
+            raise self._failed(f"{name}() of turn '{request.id}'", error) from error
+
+    def _failed(self, call: str, error: Exception) -> InputError:
+        if isinstance(error, InputError):
+            return error
+        return InputError(f"{self._name}: {call} raised {type(error).__name__}: {error}")
