@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from agentservesim.cost import list_models
-from agentservesim.cost.models import from_config, load_model
+from agentservesim.cost.modelconfig import from_config
+from agentservesim.cost.modelnames import load_model
 from agentservesim.model import InputError
 
 PUBLISHED_PARAMETERS = {
@@ -24,8 +25,13 @@ PUBLISHED_PARAMETERS = {
     "mistral-7b-v0.3": 7_248_023_552,
     "mixtral-8x7b": 46_702_792_704,
     "gpt-oss-20b": 20_914_757_184,
+    "gpt-oss-120b": 116_829_156_672,
+    "deepseek-v3": 671_026_419_200,
+    "qwen3-next-80b-a3b": 79_674_391_296,
+    "gemma-3-27b": 27_009_346_304,
 }
-"""What the Hub counts in each repository's weight files."""
+"""What the Hub counts in each repository's weight files, without the modules that predict several tokens
+(DeepSeek-V3, Qwen3-Next) and without the vision tower (Gemma 3)."""
 
 
 def test_every_model_of_the_catalogue_has_its_published_parameters() -> None:
@@ -125,7 +131,9 @@ def test_a_config_file_and_its_folder(tmp_path: Path) -> None:
         ({"vocab_size": "many"}, "'vocab_size' is 'many'"),
         ({"num_attention_heads": True}, "'num_attention_heads' is True"),
         ({"num_key_value_heads": 3}, "'num_key_value_heads' is 3; it must divide 4 heads"),
-        ({"kv_lora_rank": 512}, "multi-head latent attention ('kv_lora_rank') are not modelled"),
+        ({"kv_lora_rank": 512}, "'qk_nope_head_dim' is missing"),
+        ({"mamba_dt_rank": 256}, "Mamba-1 layers ('mamba_dt_rank') are not modelled"),
+        ({"hybrid_override_pattern": "-E"}, "layer 1 of 'hybrid_override_pattern' is 'E'"),
         ({"torch_dtype": "int3"}, "torch_dtype 'int3' is unknown"),
         ({"quantization_config": {"quant_method": "awq"}}, "quantization 'awq' is not modelled"),
     ],
@@ -161,3 +169,92 @@ def test_unknown_names_get_a_suggestion() -> None:
 def test_parallelism_the_model_does_not_allow() -> None:
     with pytest.raises(InputError, match="3 does not divide 32 attention heads"):
         load_model("llama-3.1-8b").weight_bytes(3)
+
+
+def test_latent_attention_by_hand() -> None:
+    """DeepSeek-V3: 61 layers, 128 heads, latents of 512 and a rotary key of 64."""
+    model = load_model("deepseek-v3")
+    attention = model.groups[0].attention
+    down, up_q = 7168 * (1536 + 512 + 64), 1536 * 128 * (128 + 64)
+    up_kv, out = 512 * 128 * (128 + 128), 128 * 128 * 7168
+    assert attention.linear_parameters(7168) == down + up_q + up_kv + out
+    # One latent a token and layer, whatever the number of heads, on every rank.
+    assert model.kv_bytes_per_token() == model.kv_bytes_per_token(ranks=8) == 61 * (512 + 64) * 2 == 70_272
+    assert model.kv_bytes_per_token("fp8") == 61 * 576
+    # A chunk attends as 128 heads of 192 and 128 numbers; its history is made from latents again.
+    pairs = 16 * 1000 + 16 * 17 // 2
+    assert attention.chunk_flops(16, 1000) == 2 * 128 * (192 + 128) * pairs + 2 * 512 * 128 * 256 * 1000
+    # A decode row attends in the latent space: scores over 576 numbers, values over 512.
+    assert attention.row_flops(1000) == 2 * 128 * (576 + 512) * 1000
+    # Of 256 experts a token passes 8 and a shared one; three layers are dense.
+    expert, layer = 3 * 7168 * 2048, down + up_q + up_kv + out
+    active = 61 * layer + 3 * 3 * 7168 * 18432 + 58 * (9 * expert + 7168 * 256) + 7168 * 129280
+    assert model.active_parameters == active
+    # fp8 linear layers; embedding, head, router, norms and biases in bfloat16.
+    cut = 61 * layer + 3 * 3 * 7168 * 18432 + 58 * 257 * expert
+    assert model.weight_bytes() == cut + 2 * (model.parameters - cut)
+
+
+def test_windows_by_pattern() -> None:
+    """Gemma 3: of 62 layers every sixth attends to all, the others to 1,024 tokens."""
+    model = load_model("gemma-3-27b")
+    windows = {group.attention.window: group.count for group in model.groups}
+    assert windows == {1024: 52, None: 10}
+    assert model.kv_bytes_per_token() == 10 * 2 * 16 * 128 * 2 == 81_920
+    pair = 4 * 32 * 128
+    mixing = model.flops_per_token(100_000) - 2 * model.active_parameters
+    assert mixing == 10 * pair * 100_000 + 52 * pair * 1024
+
+
+def test_delta_nets_by_hand() -> None:
+    """Qwen3-Next: 36 of 48 layers keep a state of 32 heads x 128 x 128, 12 keep KV of 2 heads x 256."""
+    model = load_model("qwen3-next-80b-a3b")
+    assert model.kv_bytes_per_token() == 12 * 2 * 2 * 256 * 2 == 24_576
+    state, channels = 32 * 128 * 128, 2 * 16 * 128 + 32 * 128
+    assert model.state_bytes() == 36 * (state + 3 * channels) * 2
+    assert model.state_bytes(2) == model.state_bytes() // 2
+    recurrent = next(g.attention for g in model.groups if g.attention.kv_numbers() == 0)
+    assert recurrent.linear_parameters(2048) == 2048 * (channels + 4096 + 2 * 32) + 4096 * 2048
+    assert recurrent.row_flops(50_000) == 7 * state + 2 * 4 * channels
+    gated = next(g.attention for g in model.groups if g.attention.kv_numbers())
+    # Queries come with a gate as wide.
+    assert gated.linear_parameters(2048) == 2048 * (2 * 16 + 2 * 2) * 256 + 16 * 256 * 2048
+
+
+def test_mamba_by_hand() -> None:
+    """Nemotron-H-8B: 24 Mamba-2, 4 attention and 24 feed-forward layers, each with one norm."""
+    config = {
+        "model_type": "nemotron_h",
+        "num_hidden_layers": 52,
+        "hybrid_override_pattern": "M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-",
+        "hidden_size": 4096,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "intermediate_size": 21504,
+        "mamba_num_heads": 128,
+        "mamba_head_dim": 64,
+        "ssm_state_size": 128,
+        "n_groups": 8,
+        "conv_kernel": 4,
+        "vocab_size": 131072,
+        "mamba_ssm_dtype": "float32",
+    }
+    model = from_config(config, "nemotron-h", "test")
+    inner, state, channels = 128 * 64, 128 * 64 * 128, 128 * 64 + 2 * 8 * 128
+    mamba = 4096 * (inner + channels + 128) + inner * 4096 + channels * 5 + 3 * 128 + inner
+    attention, mlp = 4096 * (32 + 16) * 128 + 32 * 128 * 4096, 2 * 4096 * 21504
+    layers = 24 * mamba + 4 * attention + 24 * mlp + 52 * 4096
+    assert model.parameters == layers + 2 * 131072 * 4096 + 4096
+    assert model.kv_bytes_per_token() == 4 * 2 * 8 * 128 * 2
+    assert model.state_bytes() == 24 * (state * 4 + 3 * channels * 2)
+    assert model.flops_per_token(10) == (
+        2 * model.active_parameters + 24 * (5 * state + 2 * 4 * channels) + 4 * 4 * 32 * 128 * 10
+    )
+
+
+def test_stages_hold_their_part_of_the_layers() -> None:
+    model = load_model("llama-3.1-8b")
+    layer = (model.parameters - 2 * 128256 * 4096 - 4096) // 32
+    # Of 32 layers in three stages the fullest has 11, and the embedding or the head.
+    assert model.weight_bytes(stages=3) == 2 * (11 * layer + 128256 * 4096 + 4096)

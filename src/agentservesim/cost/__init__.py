@@ -11,10 +11,11 @@ from agentservesim.cost.capacity import kv_blocks
 from agentservesim.cost.config import CostConfig
 from agentservesim.cost.deployment import Deployment, Network
 from agentservesim.cost.linear import Linear
-from agentservesim.cost.models import Model, list_models, load_model
+from agentservesim.cost.modelnames import list_models, load_model
+from agentservesim.cost.models import Model
 from agentservesim.cost.operators import Host, capture_sizes
 from agentservesim.cost.roofline import Roofline
-from agentservesim.cost.tablefiles import read_tables
+from agentservesim.cost.tablefiles import read_tables, step_tables
 from agentservesim.cost.tables import Tables
 from agentservesim.model import InputError, to_ps
 
@@ -115,5 +116,5 @@ def _step_time(config: CostConfig, on: Deployment, max_num_seqs: int) -> tuple[S
     if config.tables is None or config.step_time == "roofline":
         used = ", ".join(f"{name} {value:g}" for name, value in config.efficiency.model_dump().items())
         return Roofline(on, config.efficiency, host), f"roofline of the data sheet, efficiencies: {used}"
-    tables = read_tables(config.tables, on.ranks)
-    return Tables(on, tables, host), f"tables: measured operators in {tables.folder}"
+    tables = step_tables(on, read_tables(config.tables, on.ranks))
+    return Tables(on, tables, host), f"tables: {tables.source}"

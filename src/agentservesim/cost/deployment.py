@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agentservesim.cost.accelerators import Accelerator
-from agentservesim.cost.models import DTYPE_BYTES, MXFP4_BYTES, FeedForward, LayerGroup, Model
+from agentservesim.cost.layers import FeedForward, LayerGroup
+from agentservesim.cost.models import DTYPE_BYTES, MXFP4_BYTES, Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,10 @@ class Deployment:
     def weight_bytes(self) -> int:
         """Bytes of the weights."""
         return self.model.weight_bytes(self.ranks, self.expert_ways, self.stages)
+
+    def on_stage(self, number: int) -> int:
+        """What the fullest stage has of something that all layers have alike."""
+        return -(-number * -(-self.model.layers // self.stages) // self.model.layers)
 
     def awake_experts(self, mlp: FeedForward, tokens: int) -> float:
         """Experts of an accelerator that a step of `tokens` tokens in all engines is expected to wake:

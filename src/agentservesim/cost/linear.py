@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentservesim.cost.base import Batch
-from agentservesim.cost.roofline import attended_pairs
+from agentservesim.cost.layers import attended_pairs
 from agentservesim.model import to_ps
 
 

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from agentservesim.cost.base import Batch
 from agentservesim.cost.collectives import Collectives
 from agentservesim.cost.deployment import Deployment
-from agentservesim.cost.models import DTYPE_BYTES, FeedForward, LayerGroup
+from agentservesim.cost.layers import FeedForward, LayerGroup, Recurrence
+from agentservesim.cost.models import DTYPE_BYTES
 from agentservesim.cost.operators import CellPrices, Host, OperatorStepTime
 from agentservesim.model import PS_PER_S
 
@@ -65,14 +66,6 @@ class Efficiency(BaseModel):
     sampler_s: float = Field(25e-6, ge=0, le=1e-2, description="Seconds of the sampler per step.")
 
 
-def attended_pairs(new: int, history: int, window: int | None = None) -> int:
-    """(query, key) pairs of a causal chunk: token i of it attends to min(history + i, window) tokens."""
-    if window is None or history + new <= window:
-        return new * history + new * (new + 1) // 2
-    growing = max(0, window - history)
-    return growing * history + growing * (growing + 1) // 2 + (new - growing) * window
-
-
 class Roofline(OperatorStepTime):
     """Step time of a deployment from its spec sheet."""
 
@@ -87,6 +80,7 @@ class Roofline(OperatorStepTime):
         self._efficiency = efficiency
         self._unit = PS_PER_S * host.scale
         self._links = Collectives.of(deployment)
+        self._state_bytes = deployment.model.state_bytes(deployment.ranks)
         self._rate = deployment.accelerator.memory_bytes_per_s * efficiency.bandwidth
         self._activation_bytes = _ACTIVATION_BYTES * efficiency.activation_traffic
         self._linear_rate = deployment.flops * efficiency.compute
@@ -116,10 +110,10 @@ class Roofline(OperatorStepTime):
 
     def _layer_s(self, group: LayerGroup, tokens: int) -> float:
         hidden, attention, mlp = self._on.model.hidden, group.attention, group.feed_forward
-        seconds = self._gemm_s(tokens, hidden, attention.qkv_width)
-        seconds += self._gemm_s(tokens, attention.output_width, hidden)
+        seconds = sum(self._gemm_s(tokens, *shape) for shape in attention.projections(hidden))
         if mlp.width:
-            seconds += self._gemm_s(tokens, hidden, 2 * mlp.width) + self._gemm_s(tokens, mlp.width, hidden)
+            seconds += self._gemm_s(tokens, hidden, (mlp.matrices - 1) * mlp.width)
+            seconds += self._gemm_s(tokens, mlp.width, hidden)
         moved = tokens * (
             4 * hidden + 3 * (mlp.width + mlp.experts_per_token * mlp.expert_width / self._on.ranks)
         )
@@ -152,7 +146,7 @@ class Roofline(OperatorStepTime):
 
     def decode_cells(self, rows: int) -> CellPrices:
         """Attention of decode rows: each pays for the KV it reads, whatever the others do."""
-        costs, slopes = [0] * len(self.knots), [0] * len(self.knots)
+        costs, slopes = [self.state_ps(1)] * len(self.knots), [0] * len(self.knots)
         for group in self._groups:
             price = self.token_ps(group)
             window = group.attention.window
@@ -172,7 +166,7 @@ class Roofline(OperatorStepTime):
     def token_ps(self, group: LayerGroup) -> int:
         """Picoseconds of a group's layers per token of a decode row's context."""
         moved = group.attention.kv_numbers() * self._on.kv_number_bytes / self._rate
-        flops = group.attention.flops(1) / self._attention_rate
+        flops = group.attention.flops_a_token / self._attention_rate
         return round(group.count * max(moved, flops) * self._unit)
 
     def mixed_ps(self, batch: Batch) -> int:
@@ -190,9 +184,22 @@ class Roofline(OperatorStepTime):
         """Attention of a chunk of `new` tokens on `history` tokens, in picoseconds."""
         seconds = 0.0
         for group in self._groups:
+            if isinstance(group.attention, Recurrence):
+                continue
             window = group.attention.window
-            flops = group.attention.flops(attended_pairs(new, history, window)) / self._attention_rate
+            flops = group.attention.chunk_flops(new, history) / self._attention_rate
             read = new + history if window is None else new + min(history, window)
             moved = read * group.attention.kv_numbers() * self._on.kv_number_bytes / self._rate
             seconds += group.count * max(flops, moved)
-        return round(seconds * self._unit)
+        return round(seconds * self._unit) + self.state_ps(new)
+
+    def state_ps(self, tokens: int) -> int:
+        """Recurrent layers over `tokens` tokens of a sequence: its state is read and written once."""
+        if not self._state_bytes:
+            return 0
+        flops = sum(
+            group.count * group.attention.chunk_flops(tokens, 0)
+            for group in self._groups
+            if isinstance(group.attention, Recurrence)
+        )
+        return round(max(2 * self._state_bytes / self._rate, flops / self._attention_rate) * self._unit)
