@@ -25,9 +25,9 @@ from programs import Range, draw
 HERE = Path(__file__).resolve().parent
 
 AGENTS: dict[str, Range] = {
-    "turns": (5, 15),
+    "turns": (5, 12),
     "first": (2000, 8000),
-    "append": (100, 3000),
+    "append": (100, 2000),
     "output": (50, 400),
     "tool_s": (0.2, 8.0),
 }
