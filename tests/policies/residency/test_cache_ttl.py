@@ -28,6 +28,6 @@ def test_what_it_costs(ttl_s: float, write_price: float, factor: float) -> None:
     policy.observe(TurnAdmitted("p", "p", 0.0, 1500, 1000))
     policy.observe(TurnAdmitted("p", "p", 0.0, 1600, 400))  # the same turn, after a preemption
     # written 1000 + 500, read 1000; 2 dollars for a million
-    assert policy.figures == pytest.approx(
+    assert policy.figures() == pytest.approx(
         {"prompt_cost_usd": 2e-6 * (1500 * factor + 1000 * 0.1), "prompt_cost_uncached_usd": 2e-6 * 2500}
     )

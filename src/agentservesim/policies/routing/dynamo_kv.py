@@ -49,7 +49,8 @@ class DynamoKv:
         new = [(turn.prompt_tokens - m // size * size) / size for m in self._index.match(turn.path, now_s)]
         books = self._books
         costs = [
-            self.overlap_weight * (books.prefill[i] + new[i]) + books.held[i] + prompt for i in range(len(new))
+            self.overlap_weight * (books.prefill[i] + new[i]) + books.held[i] + prompt
+            for i in range(len(new))
         ]
         choice = Choice(self._drawn(costs), costs) if self.temperature else lowest(costs)
         books.sent(turn, choice.index, prefill=new[choice.index], held=prompt)

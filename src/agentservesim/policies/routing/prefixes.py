@@ -20,7 +20,7 @@ class PrefixIndex:
     tokens, the least recently used first, suffix before prefix.
     """
 
-    def __init__(self, instances: int, ttl_s: float = inf, capacity: float = inf) -> None:
+    def __init__(self, instances: int, ttl_s: float = inf, capacity: int | None = None) -> None:
         self.tokens = [0] * instances
         self._ttl_s = ttl_s
         self._capacity = capacity
@@ -50,19 +50,24 @@ class PrefixIndex:
             stairs = known.setdefault(segment, [])
             self.tokens[index] += max(end - (stairs[-1][0] if stairs else segment.start), 0)
             stairs[:] = [(end, now_s), *(step for step in stairs if step[0] > end)]
-            if self._capacity < inf:
+            if self._capacity is not None:
                 self._uses += 1
                 heappush(by_age, (now_s, -end, self._uses, segment))
 
     def evict(self, index: int) -> None:
         """Forget what is beyond the capacity of an instance."""
         known, by_age = self._known[index], self._by_age[index]
-        while self.tokens[index] > self._capacity:
-            used_s, end, _, segment = heappop(by_age)
+        while self._capacity is not None and self.tokens[index] > self._capacity:
+            used_s, end, number, segment = heappop(by_age)
             stairs = known.get(segment)
             if not stairs or stairs[-1] != (-end, used_s):
                 continue  # it was used again since
             stairs.pop()
-            self.tokens[index] += end + (stairs[-1][0] if stairs else segment.start)
-            if not stairs:
+            first = stairs[-1][0] if stairs else segment.start
+            left = max(-end - (self.tokens[index] - self._capacity), first)
+            self.tokens[index] -= -end - left
+            if left > first:
+                stairs.append((left, used_s))
+                heappush(by_age, (used_s, -left, number, segment))
+            elif not stairs:
                 del known[segment]
