@@ -13,7 +13,7 @@ tokens is a handful of numbers, and comparing two of them costs as much as they 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -152,11 +152,12 @@ class TurnRecord:
     """What happened to one turn. Times are those the client sees, the front end included.
 
     `queue_ps`, `prefill_ps`, `decode_ps` and `transfer_ps` sum to `finish_ps - ready_ps`; waiting
-    again after a preemption counts as queueing, and `requeue_ps` is that part of it. `gap_ps` is the time
-    before the turn in which its program was outside the engine: tool calls and think time. Prompt tokens
-    are either cached (prefix hits when first admitted, or after a preemption beyond what had been computed)
-    or computed; `loaded_tokens` says how many of the cached ones came from which tier below HBM; recomputed
-    tokens are those computed again after preemptions, replies included.
+    again after a preemption counts as queueing, and `requeue_ps` is that part of it; `hold_ps` is the part in
+    which admission held the turn. `gap_ps` is the time before the turn in which its program was outside the
+    engine: tool calls and think time. Prompt tokens are either cached (prefix hits when first admitted, or
+    after a preemption beyond what had been computed) or computed; `loaded_tokens` says how many of the cached
+    ones came from which tier below HBM; recomputed tokens are those computed again after preemptions, replies
+    included. `scores` are what the router made of each instance, if it says so.
     """
 
     program_id: str
@@ -171,6 +172,7 @@ class TurnRecord:
     gap_ps: int
     queue_ps: int
     requeue_ps: int
+    hold_ps: int
     prefill_ps: int
     decode_ps: int
     transfer_ps: int
@@ -181,6 +183,7 @@ class TurnRecord:
     recomputed_tokens: int
     preemptions: int
     loaded_tokens: Mapping[str, int] = field(default_factory=dict)
+    scores: Sequence[float] = ()
 
 
 @dataclass(slots=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from agentservesim.cost import Cost, build_cost
 from agentservesim.cost.config import CostConfig
@@ -23,7 +23,8 @@ from agentservesim.kv.catalogue import LINKS
 from agentservesim.kv.config import MemoryConfig, TierConfig
 from agentservesim.kv.tiers import KvShape, build_tiers
 from agentservesim.model import InputError, Workload
-from agentservesim.policies import Residency, load_policy, policy_spec
+from agentservesim.policies import FAMILIES, load_policies, policy_spec
+from agentservesim.policies.bundles import BUNDLES, bundle_parts
 from agentservesim.policies.protocols import OraclePolicy
 from agentservesim.settings import Settings, parse_override, read_settings, validate
 from agentservesim.workload import load_workload
@@ -32,6 +33,10 @@ from agentservesim.workload.stats import unlimited_hits
 
 if TYPE_CHECKING:
     from agentservesim.results import Pool, Result
+
+
+FILES = ("trace", "tables", "model", "calibration")
+"""Settings that may name a file or a folder."""
 
 
 class InstanceConfig(CostConfig, EngineConfig):
@@ -54,6 +59,11 @@ def _limit(text: str) -> str:
     return text
 
 
+def _bundle(name: str) -> str:
+    bundle_parts(name)
+    return name
+
+
 class Scenario(BaseModel):
     """Everything that decides a run. Two runs of one scenario give the same bytes."""
 
@@ -64,9 +74,22 @@ class Scenario(BaseModel):
     instances: tuple[InstanceConfig, ...] = Field(
         default=(InstanceConfig(),), min_length=1, description="The fleet: groups of equal instances."
     )
+    policy: Annotated[str, AfterValidator(_bundle)] = Field(
+        "",
+        description="A published system: sets scheduler, router, admission and residency as it has them, "
+        "where they are not given themselves; see `list bundles`.",
+    )
     router: str = Field(
         "session-affinity",
         description="Who gets a turn: round-robin, least-loaded, session-affinity or module:Class.",
+    )
+    admission: str = Field(
+        "always",
+        description="When a turn is let in: see `list admission`, or module:Class.",
+    )
+    scheduler: str = Field(
+        "fcfs",
+        description="Order of the waiting queues: fcfs, priority, see `list scheduler`, or module:Class.",
     )
     memory: MemoryConfig = Field(
         default=MemoryConfig(), description="Tiers below HBM, and the links to them."
@@ -85,6 +108,15 @@ class Scenario(BaseModel):
     seed: int = Field(0, ge=0, description="Seed of every random draw.")
     leap: bool = Field(True, description="Take runs of decode steps at once; the numbers are the same.")
     record_steps: bool = Field(False, description="Keep a row per engine step.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unbundle(cls, values: object) -> object:
+        """The parts of the policy, where they are not given themselves."""
+        name = values.get("policy") if isinstance(values, dict) else None
+        if isinstance(values, dict) and isinstance(name, str) and name in BUNDLES:
+            return {**bundle_parts(name), **values}
+        return values
 
 
 def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
@@ -106,7 +138,7 @@ def read_scenario_settings(path: Path) -> Settings:
     settings.values.setdefault("name", path.stem)
     groups = settings.values.get("instances")
     for table in (settings.values.get("workload"), *(groups if isinstance(groups, list) else ())):
-        for key in ("trace", "tables", "model", "calibration"):
+        for key in FILES:
             value = table.get(key) if isinstance(table, dict) else None
             if isinstance(value, str) and ("/" in value or (path.parent / value).is_file()):
                 table[key] = str(path.parent / value)
@@ -132,36 +164,31 @@ class Plan:
     workload: Workload
     costs: tuple[Cost, ...]
 
-    def run(
-        self, progress: Callable[[int], None] | None = None, residency: Residency | None = None
-    ) -> Result:
+    def run(self, progress: Callable[[int], None] | None = None, **objects: object) -> Result:
         """Simulate to the end. `progress` is told the number of turns done so far.
 
-        A `residency` policy given as an object takes the place of the scenario's. Raises RunError, which
-        has the result so far, where a policy fails.
+        `objects` are policies by family that take the place of the scenario's. Raises RunError, which has
+        the result so far, where a policy fails.
         """
         # Not before it is needed: it loads polars.
         from agentservesim.results import Recorder, Targets, make_result
 
-        scenario = self.scenario
-        policy = load_policy("residency", scenario.residency) if residency is None else residency
-        if residency is not None:
-            scenario = scenario.model_copy(update={"residency": policy_spec("residency", residency)})
+        scenario, policies = self._policies(objects)
         recorder = Recorder(scenario.record_steps, [tier.name for tier in scenario.memory.tiers])
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         fleet = Fleet(
             self.workload,
             self.instances(),
-            router=load_policy("router", scenario.router),
             tools=scenario.tools,
             seed=scenario.seed,
             leap=scenario.leap,
             max_concurrency=scenario.workload.max_concurrency,
             memory=scenario.memory,
-            residency=policy,
             listener=recorder,
+            **policies,
         )
         recorder.watch(fleet.residencies, self._pools())
+        oracle = any(isinstance(policy, OraclePolicy) for policy in policies.values())
 
         def result(counts: Counts, fault: str = "") -> Result:
             facts = {
@@ -170,9 +197,10 @@ class Plan:
                 "wall_s": time.perf_counter() - wall_s,
                 "cpu_s": time.process_time() - cpu_s,
                 "counts": {"steps": counts.steps, "leaps": counts.leaps},
-                "provenance": {**self.provenance(), "oracle": isinstance(policy, OraclePolicy)},
+                "policy_figures": _figures(policies),
+                "provenance": {**self.provenance(), "oracle": oracle},
             }
-            recorder.clock_ps = fleet.now_ps
+            recorder.clock_ps, recorder.rejected = fleet.now_ps, fleet.rejected
             targets = Targets.of(scenario.slo, scenario.goodput)
             return make_result(facts, recorder, self.workload.programs, self._known(), targets, fault)
 
@@ -182,6 +210,13 @@ class Plan:
             if not len(recorder):
                 raise
             raise RunError(str(error), result(fleet.counts, str(error))) from error
+
+    def _policies(self, objects: Mapping[str, object]) -> tuple[Scenario, dict[str, Any]]:
+        """The policies by family, and the scenario with the specs of those that were given as objects."""
+        specs = {family: policy_spec(family, policy) for family, policy in objects.items()}
+        scenario = self.scenario.model_copy(update=specs)
+        others = {family: getattr(scenario, family) for family in FAMILIES if family not in objects}
+        return scenario, load_policies(others) | dict(objects)
 
     def _known(self) -> dict[str, list[int]]:
         """Columns of each turn, by program and turn, that do not depend on how the run went.
@@ -261,8 +296,8 @@ def prepare(scenario: Scenario) -> Plan:
 
     Raises InputError for what cannot be run.
     """
-    load_policy("router", scenario.router)
-    Advice(load_policy("residency", scenario.residency), [tier.name for tier in scenario.memory.tiers])
+    policies = load_policies({family: getattr(scenario, family) for family in FAMILIES})
+    Advice(policies["residency"], [tier.name for tier in scenario.memory.tiers])
     workload = load_workload(scenario.workload, scenario.seed)
     costs = tuple(
         build_cost(
@@ -283,15 +318,24 @@ def prepare(scenario: Scenario) -> Plan:
 def simulate(
     scenario: Scenario,
     progress: Callable[[int], None] | None = None,
-    residency: Residency | None = None,
+    **policies: object,
 ) -> Result:
     """Run a scenario to its end. `progress` is told the number of turns done so far.
 
-    `residency` is a policy as an object, instead of the scenario's; a new one for each run. Raises
-    InputError for input that cannot be run: an unreadable trace, an unknown model, a turn that is larger
+    `policies` are objects by family (`residency=Mine()`), instead of the scenario's; new ones for each run.
+    Raises InputError for input that cannot be run: an unreadable trace, an unknown model, a turn that is larger
     than an instance's KV pool. Raises RunError where a policy fails on the way.
     """
-    return prepare(scenario).run(progress, residency)
+    return prepare(scenario).run(progress, **policies)
+
+
+def _figures(policies: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """What policies say of themselves at the end, by family."""
+    return {
+        family: dict(policy.figures())
+        for family, policy in policies.items()
+        if getattr(policy, "figures", None) is not None
+    }
 
 
 def _sources(memory: MemoryConfig, tier: TierConfig) -> dict[str, Any]:

@@ -91,7 +91,8 @@ class Rig:
 
     def back(self, name: str, here: bool = True) -> None:
         """The session's next turn is ready."""
-        self.model.gap_ends((name, "main"), here)
+        self.model.gap_ends((name, "main"))
+        self.model.returns((name, "main"), here)
 
     def admit(self, name: str, path: Path) -> None:
         """The session's next turn is admitted; it found all of `path`."""

@@ -107,7 +107,8 @@ def test_metrics_by_hand() -> None:
     summary = result().summary
     assert summary["schema_version"] == 1
     assert summary["simulated_s"] == 11
-    assert summary["counts"] == {"programs": 2, "turns": 3, "steps": 17, "leaps": 4, "preemptions": 2}
+    ran = {"programs": 2, "rejected": 0, "turns": 3}
+    assert summary["counts"] == {**ran, "steps": 17, "leaps": 4, "preemptions": 2}
     assert summary["tokens"] == {
         "prompt": 320,
         "cached": 96,

@@ -18,6 +18,7 @@ from agentservesim.policies.protocols import (
     Admit,
     Hold,
     InstanceView,
+    Prefilled,
     ProgramEnded,
     ProgramView,
     Reject,
@@ -76,7 +77,7 @@ class Gate:
     ) -> None:
         self._policy = None if type(policy) is Always else policy
         self._name = f"admission {type(policy).__name__}"
-        self._observes = getattr(policy, "observe", None) is not None
+        self.observes = getattr(policy, "observe", None) is not None
         self._fleet = fleet
         self._kernel = fleet.kernel
         self._see = see
@@ -108,13 +109,17 @@ class Gate:
         ends = run.turns_left == 0
         if ends:
             self._fleet.programs.pop(run.program.id, None)
-        if self._observes:
+        if self.observes:
             name, lengths = run.program.id, (turn.prompt_tokens, turn.output_tokens)
             self._call("observe", name, TurnEnded(run.known, *lengths, cached_tokens))
             if ends:
                 self._call("observe", name, ProgramEnded(name, len(run.program.turns)))
         if self._untimed:
             self._ask_again(lambda held: held.timer is None)
+
+    def prefilled(self, event: Prefilled) -> None:
+        """A turn's first token is out."""
+        self._call("observe", event.turn.program_id, event)
 
     def pause(self, program_id: str) -> None:
         """Turns of the program that become ready are held."""

@@ -6,7 +6,10 @@ import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from agentservesim.engine.order import Order, order_of
 from agentservesim.engine.request import Request
+from agentservesim.engine.seen import seen_of
+from agentservesim.fleet.admission import FleetState, Gate
 from agentservesim.fleet.config import RoutingConfig, ToolsConfig
 from agentservesim.fleet.engines import InstanceSpec, build_engines
 from agentservesim.fleet.memory import equip
@@ -19,8 +22,10 @@ from agentservesim.kv.config import MemoryConfig
 from agentservesim.kv.residency import Chain, Residency
 from agentservesim.kv.tiers import KvShape
 from agentservesim.model import InputError, Listener, Turn, TurnRecord, Workload, to_ps
-from agentservesim.policies.protocols import NO_HINTS, Router, TurnView
+from agentservesim.policies.admission import Always
+from agentservesim.policies.protocols import NO_HINTS, Prefilled, ProgramEnded, Router, TurnFinished, TurnView
 from agentservesim.policies.residency import Lru
+from agentservesim.policies.scheduling import Fcfs
 
 PROGRESS_EVERY = 64
 """Turns between two calls of a progress callback."""
@@ -41,6 +46,7 @@ class Sent:
 
     run: ProgramRun
     gap_ps: int
+    hold_ps: int
     view: TurnView
     scores: Sequence[float]
 
@@ -64,6 +70,8 @@ class Fleet:
         max_concurrency: int | None = None,
         memory: MemoryConfig | None = None,
         residency: object = None,
+        scheduler: object = None,
+        admission: object = None,
         routing: RoutingConfig | None = None,
     ) -> None:
         self._kernel = kernel = Kernel()
@@ -71,7 +79,8 @@ class Fleet:
         self._turns_left = workload.num_turns
         self._progress: Callable[[int], None] | None = None
         self._turns = workload.num_turns
-        engines = build_engines(instances, kernel, self._finished, leap=leap, listener=listener)
+        self._order = order = order_of(scheduler or Fcfs())
+        engines = build_engines(instances, kernel, self._finished, order=order, leap=leap, listener=listener)
         self._servers = [
             Server(engine, spec, estimates)
             for engine, spec, estimates in zip(engines, instances, estimates_of(instances), strict=True)
@@ -81,8 +90,11 @@ class Fleet:
         tick_ps = to_ps(getattr(residency, "tick_s", 0.0) or 0.0)
         if tick_ps:
             kernel.every(tick_ps, self._tick)
+        state = FleetState(kernel, self._servers)
+        self._gate = Gate(admission or Always(), state, self._see, self._send, self._hold, self._reject)
+        self.rejected: dict[str, int] = {}
         self._orchestrator = Orchestrator(
-            workload.programs, kernel, ToolSimulator(tools, kernel, seed), self._send, max_concurrency
+            workload.programs, kernel, ToolSimulator(tools, kernel, seed), self._ready, max_concurrency
         )
 
     def _equip(self, specs: Sequence[InstanceSpec], memory: MemoryConfig, policy: object) -> list[Residency]:
@@ -117,6 +129,7 @@ class Fleet:
         finally:
             if gc_was_enabled:
                 gc.enable()
+        self._gate.check_empty()
         if self._turns_left:
             raise InputError(f"{self._turns_left} turns could not be served: their prompts fit no instance")
         return self.counts
@@ -146,23 +159,50 @@ class Fleet:
             run.known,
         )
 
-    def _send(self, run: ProgramRun, turn: Turn, gap_ps: int) -> None:
+    def _ready(self, run: ProgramRun, turn: Turn, gap_ps: int) -> None:
+        """A client sends a turn."""
+        run.known.ready(turn, self._kernel.now)
+        if self._order is not None:
+            self._order.changed(run.program.id)
+        self._gate.ready(run, turn, gap_ps)
+
+    def _hold(self, run: ProgramRun, turn: Turn) -> None:
+        """A turn has to wait before the router: the gap before it is over."""
+        if self.residencies and turn.session_id in run.homes:
+            residency = self.residencies[run.homes[turn.session_id]]
+            residency.gap_ends((run.program.id, turn.session_id))
+
+    def _reject(self, run: ProgramRun, reason: str) -> None:
+        """A program ends before its time."""
+        self.rejected[run.program.id] = run.start_ps
+        self._turns_left -= self._orchestrator.reject(run)
+        for residency in self.residencies:
+            for session in run.homes:
+                residency.forget((run.program.id, session or ""))
+            residency.program_ends(run.program.id, run.known.turns_done)
+
+    def _send(self, run: ProgramRun, turn: Turn, gap_ps: int, hold_ps: int) -> None:
+        """A turn goes to the instance that the router chooses."""
         homes, now = run.homes, self._kernel.now
-        run.known.ready(turn, now)
         view = self._see(run, turn)
         choice = self._dispatcher.choose(view)
         index = choice.index
         if self.residencies and turn.session_id in homes:
             session = run.program.id, turn.session_id
-            self.residencies[homes[turn.session_id]].gap_ends(session, view.home == index)
+            residency = self.residencies[homes[turn.session_id]]
+            residency.gap_ends(session)
+            residency.returns(session, view.home == index)
         homes[turn.session_id] = index
         run.latest[turn.session_id] = turn.index
         homes.setdefault(None, index)
         run.known.sent(index)
         server = self._servers[index]
         server.load += 1
-        request = Request(turn, now, Sent(run, gap_ps, view, choice.scores), run.program.id)
-        if self._dispatcher.wants_news:
+        run.in_flight += 1
+        request = Request(turn, now, Sent(run, gap_ps, hold_ps, view, choice.scores), run.program.id)
+        if self._order is not None:
+            request.program, request.critical_path_s = run.known, run.known.path_s(turn.index)
+        if self._dispatcher.wants_news or self._gate.observes:
             request.on_first_token = self._first_token
         self._dispatcher.sent(index)
         if server.spec.frontend_in_ps:
@@ -172,7 +212,11 @@ class Fleet:
 
     def _first_token(self, request: Request) -> None:
         assert isinstance(request.owner, Sent)
-        self._dispatcher.prefilled(request.owner.view, request.instance, request.first_token_ps)
+        view, at_ps = request.owner.view, request.first_token_ps
+        if self._dispatcher.wants_news:
+            self._dispatcher.prefilled(view, request.instance, at_ps)
+        if self._gate.observes:
+            self._kernel.at(at_ps, self._gate.prefilled, Prefilled(view, request.instance))
 
     def _finished(self, request: Request) -> None:
         server, sent, turn = self._servers[request.instance], request.owner, request.turn
@@ -190,12 +234,13 @@ class Fleet:
                 index=turn.index,
                 session_id=turn.session_id,
                 instance=request.instance,
-                ready_ps=request.arrival_ps,
+                ready_ps=request.arrival_ps - sent.hold_ps,
                 scheduled_ps=request.scheduled_ps,
                 first_token_ps=first_ps,
                 finish_ps=finish_ps,
                 gap_ps=sent.gap_ps,
-                queue_ps=request.queue_ps,
+                queue_ps=request.queue_ps + sent.hold_ps,
+                hold_ps=sent.hold_ps,
                 requeue_ps=request.requeue_ps,
                 prefill_ps=prefill_ps,
                 decode_ps=finish_ps - request.arrival_ps - in_engine_ps,
@@ -219,8 +264,18 @@ class Fleet:
         if self._progress is not None and self._turns_left % PROGRESS_EVERY == 0:
             self._progress(self._turns - self._turns_left)
         self._orchestrator.finished(sent.run, turn, finish_ps)
+        if self._order is not None:
+            self._tell(self._order, sent.run, request)
         if self.residencies:
             self._note_gap(self.residencies[request.instance], sent.run, request)
+        self._gate.ended(sent.run, turn, request.cached_tokens)
+
+    def _tell(self, order: Order, run: ProgramRun, request: Request) -> None:
+        """Tell the scheduling policy that a turn, and maybe its program, is done."""
+        order.tell(TurnFinished(seen_of(request)))
+        if run.turns_left == 0:
+            order.tell(ProgramEnded(run.program.id, len(run.program.turns)))
+        order.changed(run.program.id)
 
     def _tick(self) -> None:
         for residency in self.residencies:

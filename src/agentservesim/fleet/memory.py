@@ -29,6 +29,7 @@ class MemoryView:
         self._step_time = step_time
         self._by_name = {tier.name: tier for tier in tiers}
         self._shape = shape
+        self._whole_chunks_ps = [0]
 
     @property
     def now_s(self) -> float:
@@ -73,11 +74,14 @@ class MemoryView:
 
     def recompute_s(self, tokens: int) -> float:
         """Time to compute so many tokens from nothing, alone, in chunks of the step budget."""
-        knots, total = self._step_time.knots, 0
-        for history in range(0, tokens, self._chunk):
-            chunk = min(self._chunk, tokens - history)
-            total += self._step_time.step_ps(Batch.of(knots, [(chunk, history)]))
-        return to_s(total)
+        whole, rest = divmod(tokens, self._chunk)
+        chunks = self._whole_chunks_ps
+        while len(chunks) <= whole:
+            chunks.append(chunks[-1] + self._chunk_ps(self._chunk, (len(chunks) - 1) * self._chunk))
+        return to_s(chunks[whole] + (self._chunk_ps(rest, whole * self._chunk) if rest else 0))
+
+    def _chunk_ps(self, tokens: int, history: int) -> int:
+        return self._step_time.step_ps(Batch.of(self._step_time.knots, [(tokens, history)]))
 
     def step_s(self) -> float:
         """Duration of a step of the present decode batch."""

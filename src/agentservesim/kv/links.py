@@ -44,8 +44,8 @@ class Link:
         self._overhead = to_ps(config.overhead_s)
         full = config.duplex == "full"
         make = _Sharing if config.sharing == "processor" else _Fifo
-        down = make(kernel)
-        self._lanes: tuple[_Lane, _Lane] = (down, make(kernel) if full else down)
+        down = make(kernel, self._latency)
+        self._lanes: tuple[_Lane, _Lane] = (down, make(kernel, self._latency) if full else down)
 
     @property
     def name(self) -> str:
@@ -71,53 +71,51 @@ class Link:
         work = self.work_ps(size, up)
         self.bytes_moved[up] += size
         self.busy_ps[up] += work
-        self._lanes[up].enter(work, lambda start: self._arrive(transfer, start))
+        self._lanes[up].enter(work, transfer)
         return transfer
-
-    def _arrive(self, transfer: Transfer, start_ps: int) -> None:
-        transfer.start_ps = start_ps
-        transfer.end_ps = self._kernel.now + self._latency
-        self._kernel.at(transfer.end_ps, lambda _: transfer.done(transfer))
 
 
 class _Fifo:
     """One transfer after the other."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, latency_ps: int) -> None:
         self._kernel = kernel
+        self._latency = latency_ps
         self._free_at = 0
 
     def backlog_ps(self) -> int:
         return max(self._free_at - self._kernel.now, 0)
 
-    def enter(self, work_ps: int, left: Callable[[int], None]) -> None:
-        """Queue up; `left(start)` is called when the link is through with it."""
-        start = max(self._kernel.now, self._free_at)
-        self._free_at = start + work_ps
-        self._kernel.at(self._free_at, lambda _: left(start))
+    def enter(self, work_ps: int, transfer: Transfer) -> None:
+        """Queue up; it arrives one latency after the link is through with it."""
+        transfer.start_ps = max(self._kernel.now, self._free_at)
+        self._free_at = transfer.start_ps + work_ps
+        transfer.end_ps = self._free_at + self._latency
+        self._kernel.at(transfer.end_ps, transfer.done, transfer)
 
 
 class _Sharing:
     """All transfers at once. `attained` is the work done for each one that has been there all along."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, latency_ps: int) -> None:
         self._kernel = kernel
+        self._latency = latency_ps
         self._attained = Fraction(0)
         self._since = 0
         self._entered = 0
-        self._active: list[tuple[Fraction, int, int, Callable[[int], None]]] = []
+        self._active: list[tuple[Fraction, int, Transfer]] = []
         self._next: Event | None = None
 
     def backlog_ps(self) -> int:
         self._advance()
         return int(sum(target - self._attained for target, *_ in self._active))
 
-    def enter(self, work_ps: int, left: Callable[[int], None]) -> None:
-        """Join; `left(start)` is called when its work is done."""
+    def enter(self, work_ps: int, transfer: Transfer) -> None:
+        """Join; it arrives one latency after its work is done."""
         self._advance()
         self._entered += 1
-        target = self._attained + work_ps
-        heappush(self._active, (target, self._entered, self._kernel.now, left))
+        transfer.start_ps = self._kernel.now
+        heappush(self._active, (self._attained + work_ps, self._entered, transfer))
         self._plan()
 
     def _advance(self) -> None:
@@ -136,12 +134,11 @@ class _Sharing:
     def _leave(self, _: object) -> None:
         self._next = None
         self._advance()
-        ready = []
         while self._active and self._active[0][0] <= self._attained:
-            ready.append(heappop(self._active))
+            transfer = heappop(self._active)[2]
+            transfer.end_ps = self._kernel.now + self._latency
+            self._kernel.at(transfer.end_ps, transfer.done, transfer)
         self._plan()
-        for _, _, start, left in ready:
-            left(start)
 
 
 _Lane = _Fifo | _Sharing

@@ -190,7 +190,7 @@ class BlockPool:
         self.on_shortage: Callable[[int], int] | None = None
         self.on_condemn: Callable[[Segment, int, int], None] | None = None
         self.contended = 0
-        self._blanks = num_blocks - 1
+        self._blanks = self._all_blanks = num_blocks - 1
         self._segments: dict[Segment, SegmentBlocks] = {}
         self._clock = 0
         self._head = Extent(None, 0, 0)
@@ -280,8 +280,10 @@ class BlockPool:
         self.free -= count
         if count <= self._blanks:
             self._blanks -= count
+            self._all_blanks -= count
             return
         count -= self._blanks
+        self._all_blanks -= self._blanks
         self._blanks = 0
         watched = self.is_watched
         while count:
@@ -295,7 +297,9 @@ class BlockPool:
             extent.end -= taken
             count -= taken
             lane = extent.lane
-            if lane is not None:
+            if lane is None:
+                self._all_blanks -= taken
+            else:
                 self.evicted_blocks += taken
                 if self.on_evict is not None:
                     self.on_evict(lane.home.segment, extent.end, extent.end + taken)
@@ -397,6 +401,7 @@ class BlockPool:
             self.end_writing(holding)
         blanks = holding.blocks - holding.hashed
         self.free += blanks
+        self._all_blanks += blanks
         if self.blanks_first or not self.caching:
             self._blanks += blanks
         elif blanks:
@@ -590,7 +595,12 @@ class BlockPool:
     @property
     def cached(self) -> int:
         """Unreferenced blocks that still hold content."""
-        return self.free - self._blank_count()
+        return self.free - self._all_blanks
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """Blocks that are unreferenced, those of them without content, pinned ones, those in flight."""
+        return self.free, self._all_blanks, self.pinned, self.in_flight
 
     def copies(self, segment: Segment) -> Iterator[tuple[int, int]]:
         """Runs of blocks [first, end) of a segment that have content, once for each copy of it."""
@@ -608,11 +618,6 @@ class BlockPool:
                 if len(ranges) >= extent.refs:
                     freed += sum(blocks for blocks, refs in _counts(extent, ranges) if refs == extent.refs)
         return freed
-
-    def _blank_count(self) -> int:
-        if self.blanks_first or not self.caching:
-            return self._blanks
-        return self._blanks + sum(x.end - x.first for x in self._queue() if x.lane is None)
 
     def _queue(self) -> Iterator[Extent]:
         extent = self._head.behind
@@ -649,6 +654,7 @@ class BlockPool:
         assert used == self.used
         queue_blocks = self._blanks + sum(x.end - x.first for x in self._queue())
         assert queue_blocks == self.free
+        assert self._all_blanks == self._blanks + sum(x.end - x.first for x in self._queue() if x.lane is None)
 
 
 def _covers(holdings: Sequence[Holding]) -> dict[Lane, list[tuple[int, int]]]:

@@ -55,8 +55,9 @@ class Residency:
     `server` is what the policy sees of the instance. `wake` cuts a leap short: it is called before
     the HBM pool is touched from outside a step; `freed` before blocks are given back to it, and
     `catch_up` only brings it up to date.
-    `on_change(record)` is told what a tier holds, when a gap begins or ends, a copy begins or ends, or a pin
-    breaks and it is not what was told last.
+    `on_change(record)` is told what a tier holds, when a gap begins or ends, a turn is admitted, a session
+    ends, a copy begins or ends, or a pin breaks, and it is not what was told last. `on_break(program_id)` is
+    called when a pin is broken.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Residency:
         self.server: ServerView
         self.chains: dict[Session, Chain] = {}
         self.on_change: Callable[[ResidencyRecord], None] | None = None
+        self.on_break: Callable[[str], None] | None = None
         self._kernel = kernel
         self.pool = pool
         self._shape = shape
@@ -91,7 +93,7 @@ class Residency:
         self._by_name = {tier.name: tier for tier in tiers}
         self._pools = {HBM: pool} | {tier.name: tier.pool for tier in tiers}
         self._pinned: dict[Pin, Chain] = {}
-        self._told: dict[str, tuple[int, ...]] = {}
+        self._told: dict[str, tuple[int, int, int, int]] = {}
         self._hits = Hits(self._advice.min_hits)
         for tier in tiers:
             tier.sharers.append(self)
@@ -144,25 +146,32 @@ class Residency:
         self._cancel_timer(chain)
         chain.in_gap = True
         chain.gap_started_ps = self._kernel.now
+        chain.seen = None
         before, chain.pin = chain.pin, None
         self._place(chain)
         if before is not None:
             self._release(before)
         self._changed()
 
-    def gap_ends(self, session: Session, returns_here: bool) -> None:
-        """The session's next turn is ready. A pin stays until it is admitted, if it is admitted here."""
+    def gap_ends(self, session: Session) -> None:
+        """The session's next turn is ready. Its pin goes on until its deadline."""
+        chain = self.chains.get(session)
+        if chain is None or not chain.in_gap:
+            return
+        gap_s = to_s(self._kernel.now - chain.gap_started_ps)
+        if self._advice.observes:
+            self._advice.observe(GapEnded(self.view(chain), gap_s))
+        chain.past_gaps_s.append(gap_s)
+        chain.seen = None
+        chain.in_gap = False
+        self._cancel_timer(chain)
+
+    def returns(self, session: Session, here: bool) -> None:
+        """The session's next turn is on its way. A pin stays until it is admitted, if it is admitted here."""
         chain = self.chains.get(session)
         if chain is None:
             return
-        if chain.in_gap:
-            gap_s = to_s(self._kernel.now - chain.gap_started_ps)
-            if self._advice.observes:
-                self._advice.observe(GapEnded(self.view(chain), gap_s))
-            chain.past_gaps_s.append(gap_s)
-            chain.in_gap = False
-            self._cancel_timer(chain)
-        if not returns_here:
+        if not here:
             self.forget(session)
         elif chain.pin is not None:
             chain.pin.until_ps = FOREVER
@@ -176,12 +185,14 @@ class Residency:
         self._hits.add(path, hit_tokens // self._shape.block_size, self._shape.block_size)
         if self._advice.observes:
             self._advice.observe(TurnAdmitted(*session, to_s(wait_ps), tokens, hit_tokens))
+        self._changed()
 
     def ends(self, session: Session, path: Path, blocks: int) -> None:
         """The session's last turn is done; what it left is ranked before all that goes on."""
         for ranking in self._rankings:
             ranking.ends(path, blocks)
         self.forget(session)
+        self._changed()
 
     def forget(self, session: Session) -> None:
         """The session is over, or goes on elsewhere: LRU gets what it left."""
@@ -230,7 +241,6 @@ class Residency:
 
         What it says of others, and of sessions that left since, has no effect.
         """
-        self._catch_up()
         views = [self.view(chain) for chain in self.chains.values() if chain.in_gap]
         if not views:
             return
@@ -432,6 +442,8 @@ class Residency:
         if chain.pin is pin:
             chain.pin = None
         self._release(pin)
+        if self.on_break is not None:
+            self.on_break(chain.session[0])
         self._changed()
 
     def _deadline(self, pin: Pin) -> tuple[int, Session]:
@@ -441,20 +453,25 @@ class Residency:
 
     def view(self, chain: Chain) -> ChainView:
         """What the policy sees of a session's KV."""
-        pin = chain.pin
-        return ChainView(
-            *chain.session,
-            self.index,
-            to_s(chain.arrival_ps),
-            chain.turns_done,
-            chain.blocks * self._shape.block_size,
-            Kept(chain, self._pools, self._catch_up),
-            None if pin is None else inf if pin.until_ps == FOREVER else to_s(pin.until_ps),
-            chain.tools,
-            to_s(chain.gap_started_ps),
-            tuple(chain.past_gaps_s),
-            chain.hints,
-        )
+        pin, seen = chain.pin, chain.seen
+        until_s = None if pin is None else inf if pin.until_ps == FOREVER else to_s(pin.until_ps)
+        if seen is None:
+            seen = chain.seen = ChainView(
+                *chain.session,
+                self.index,
+                to_s(chain.arrival_ps),
+                chain.turns_done,
+                chain.blocks * self._shape.block_size,
+                Kept(chain, self._pools, self._catch_up),
+                until_s,
+                chain.tools,
+                to_s(chain.gap_started_ps),
+                tuple(chain.past_gaps_s),
+                chain.hints,
+            )
+        elif seen.pinned_until_s != until_s:
+            seen = chain.seen = seen._replace(pinned_until_s=until_s)
+        return seen
 
     def _changed(self) -> None:
         """Tell who listens what every tier holds now, where that is new."""
@@ -462,11 +479,16 @@ class Residency:
             return
         self._catch_up()
         for name, pool in self._pools.items():
-            cached, pinned, in_flight = pool.cached, pool.pinned, pool.in_flight
-            states = pool.used - pinned - in_flight, pinned, cached, in_flight, pool.free - cached
-            if states != self._told.get(name):
-                self._told[name] = states
-                self.on_change(ResidencyRecord(self.index, self._kernel.now, name, *states))
+            counts = pool.counts
+            if counts != self._told.get(name):
+                self._told[name] = counts
+                free, blank, pinned, in_flight = counts
+                active = pool.num_blocks - 1 - free - pinned - in_flight
+                self.on_change(
+                    ResidencyRecord(
+                        self.index, self._kernel.now, name, active, pinned, free - blank, in_flight, blank
+                    )
+                )
 
     def holdings(self, pool: BlockPool) -> list[Holding]:
         """Everything that this model holds of a pool: pins and copies."""

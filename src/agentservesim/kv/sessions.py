@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from agentservesim.kernel import Event as Timer
 from agentservesim.kv.pool import BlockPool, Holding
 from agentservesim.model import Path
+from agentservesim.policies.protocols import ChainView
 
 FOREVER = 1 << 62
 
@@ -35,7 +37,8 @@ class Pin:
 class Chain:
     """The KV of one session on this instance, as of its last turn.
 
-    `going_down` has the holdings of the copies that are on their way to a tier, by its name.
+    `going_down` has the holdings of the copies that are on their way to a tier, by its name; `seen` is
+    what the policy sees of it, while that is up to date.
     """
 
     session: Session
@@ -52,6 +55,7 @@ class Chain:
     coming_up: Pin | None = None
     going_down: dict[str, Holding] = field(default_factory=dict)
     timer: Timer | None = None
+    seen: ChainView | None = None
 
 
 class Kept(Mapping[str, int]):
@@ -79,8 +83,7 @@ class Kept(Mapping[str, int]):
         return repr(dict(self))
 
 
-@dataclass(slots=True)
-class TransferRecord:
+class TransferRecord(NamedTuple):
     """A copy between two tiers. What is spilled belongs to no session: both ids are empty then."""
 
     instance: int
@@ -94,8 +97,7 @@ class TransferRecord:
     end_ps: int
 
 
-@dataclass(slots=True)
-class ResidencyRecord:
+class ResidencyRecord(NamedTuple):
     """The blocks of a tier by state, from this moment on; they add up to its size.
 
     A block counts with whoever took it from the free queue: a request (active), a pin, or a copy

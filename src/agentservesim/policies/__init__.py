@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from agentservesim.lookup import near_or_all
 from agentservesim.model import InputError
-from agentservesim.policies.protocols import InstanceView, Residency, Router, TurnView
+from agentservesim.policies.protocols import Admission, InstanceView, Residency, Router, Scheduler, TurnView
 
-__all__ = ["InstanceView", "Residency", "Router", "TurnView", "list_policies", "load_policy", "policy_spec"]
+__all__ = [
+    "FAMILIES",
+    "Admission",
+    "InstanceView",
+    "Residency",
+    "Router",
+    "Scheduler",
+    "TurnView",
+    "list_policies",
+    "load_policies",
+    "load_policy",
+    "policy_spec",
+]
 
-_PROTOCOLS: dict[str, type[Any]] = {"router": Router, "residency": Residency}
+_PROTOCOLS: dict[str, type[Any]] = {
+    "router": Router,
+    "admission": Admission,
+    "scheduler": Scheduler,
+    "residency": Residency,
+}
+FAMILIES = tuple(_PROTOCOLS)
 
 
 def _installed(family: str) -> dict[str, EntryPoint]:
@@ -41,6 +60,22 @@ def load_policy(family: str, spec: str) -> Any:
         raise InputError(f"{family} '{spec}': {error}") from None
     _check(family, policy, name)
     return policy
+
+
+def load_policies(specs: Mapping[str, str]) -> dict[str, Any]:
+    """Make the policies of all families, by family.
+
+    Families that give the same spec share one object, if there is one that serves them all. Raises
+    InputError as `load_policy` does.
+    """
+    made = {family: load_policy(family, spec) for family, spec in specs.items()}
+    for spec in set(specs.values()):
+        families = [family for family in specs if specs[family] == spec]
+        for one in [made[family] for family in families]:
+            if all(isinstance(one, _PROTOCOLS[family]) for family in families):
+                made |= dict.fromkeys(families, one)
+                break
+    return made
 
 
 def policy_spec(family: str, policy: object) -> str:

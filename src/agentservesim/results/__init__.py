@@ -1,6 +1,6 @@
 """What a run leaves behind: tables, metrics with their definitions, a summary, a folder."""
 
-from agentservesim.results.metric import Metric
+from agentservesim.results.metric import TABLES, Metric
 from agentservesim.results.metrics import METRICS, find_metric
 from agentservesim.results.recorder import Pool, Recorder
 from agentservesim.results.result import Result, make_result
@@ -11,6 +11,7 @@ from agentservesim.results.targets import Targets, parse_limit, parse_objective
 __all__ = [
     "METRICS",
     "SCHEMA_VERSION",
+    "TABLES",
     "Metric",
     "Pool",
     "Recorder",

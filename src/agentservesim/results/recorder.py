@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ _step_numbers = attrgetter(*STEP_NUMBERS)
 
 Columns = dict[str, list[str] | NDArray[np.int64]]
 
+BATCH = 4096
+"""Records that are put into columns at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pool:
@@ -38,7 +41,7 @@ class Recorder:
     """Keeps every turn, and every step if asked to: 8 bytes a number, one row after the other.
 
     `tiers` are the names of the tiers below HBM. `pools` and `memories` are there where KV is pinned or
-    moved: one each for every instance.
+    moved: one each for every instance. `rejected` has the arrivals of programs that admission turned away.
     """
 
     def __init__(self, wants_steps: bool = False, tiers: Sequence[str] = ()) -> None:
@@ -47,6 +50,7 @@ class Recorder:
         self.pools: Sequence[Pool] = ()
         self.memories: Sequence[Residency] = ()
         self.clock_ps = 0
+        self.rejected: Mapping[str, int] = {}
         self._names: list[tuple[str, ...]] = []
         self._turns = array("q")
         self._loaded = array("q")
@@ -117,27 +121,32 @@ class Recorder:
 
 
 class _Rows:
-    """Records of one kind, whose fields are texts and integers."""
+    """Records of one kind, named tuples of texts and integers: kept by column, a batch at a time."""
 
     def __init__(self, kind: type[Any]) -> None:
-        texts = [f.name for f in fields(kind) if f.type == "str"]
-        self._text_names = texts
-        self._number_names = tuple(f.name for f in fields(kind) if f.type == "int")
-        self._text = [attrgetter(name) for name in texts]
-        self._number = attrgetter(*self._number_names)
-        self._texts: list[list[str]] = [[] for _ in texts]
-        self._numbers = array("q")
+        self._columns: dict[str, list[str] | array[int]] = {
+            name: [] if of is str else array("q") for name, of in get_type_hints(kind).items()
+        }
+        self._batch: list[tuple[Any, ...]] = []
 
-    def add(self, record: object) -> None:
+    def add(self, record: tuple[Any, ...]) -> None:
         """Keep a record."""
-        for column, text in zip(self._texts, self._text, strict=True):
-            column.append(text(record))
-        self._numbers.extend(self._number(record))
+        self._batch.append(record)
+        if len(self._batch) == BATCH:
+            self._store()
+
+    def _store(self) -> None:
+        for column, values in zip(self._columns.values(), zip(*self._batch, strict=True), strict=False):
+            column.extend(values)
+        self._batch.clear()
 
     def columns(self) -> Columns:
-        """The columns by field, texts first."""
-        texts = dict(zip(self._text_names, self._texts, strict=True))
-        return {**texts, **_columns(self._numbers, self._number_names)}
+        """The columns by field."""
+        self._store()
+        return {
+            name: column if isinstance(column, list) else np.array(column, dtype=np.int64)
+            for name, column in self._columns.items()
+        }
 
 
 def _columns(rows: array[int], names: tuple[str, ...]) -> dict[str, NDArray[np.int64]]:

@@ -79,13 +79,12 @@ def make_result(
     `fault` that ended it; its programs are those that did.
     """
     turns = targets.mark_turns(turn_table(recorder, programs, known))
-    rows = targets.mark_programs(program_table(turns, programs), turns)
+    rows = targets.mark_programs(program_table(turns, programs, recorder.rejected), turns)
     if fault:
         facts = {**facts, "incomplete": fault}
         ended = {program.id: len(program.turns) for program in programs}
-        rows = rows.filter(
-            pl.col("turns") == pl.col("program_id").replace_strict(ended, return_dtype=pl.Int64)
-        )
+        whole = pl.col("turns") == pl.col("program_id").replace_strict(ended, return_dtype=pl.Int64)
+        rows = rows.filter(whole | (pl.col("status") == "rejected"))
     tables = {"turns": turns, "programs": rows}
     if (rows["tenant"] != "").any():
         tables["tenants"] = tenant_table(rows)

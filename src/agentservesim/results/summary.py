@@ -23,7 +23,8 @@ Summary = dict[str, Any]
 
 _ORDER = (
     *("schema_version", "incomplete", "scenario", "seed", "simulated_s", "wall_s", "cpu_s"),
-    *("counts", "tokens", "program", "turn", "throughput", "goodput", "fairness", "kv", "provenance"),
+    *("counts", "tokens", "program", "turn", "throughput", "goodput", "fairness", "kv"),
+    *("policy_figures", "provenance"),
 )
 
 

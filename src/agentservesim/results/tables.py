@@ -30,6 +30,7 @@ _COUNTS = (
 
 COLUMNS: dict[str, str] = {
     "program_id": "the program",
+    "status": "done, or rejected by the admission policy",
     "kind": "what the trace calls this kind of program",
     "tenant": "on whose behalf the program ran; empty if the trace does not say",
     "turn_id": "the turn",
@@ -97,11 +98,14 @@ def turn_table(
     return frame.with_columns(before).drop("place")
 
 
-def program_table(turns: pl.DataFrame, programs: Sequence[Program]) -> pl.DataFrame:
+def program_table(
+    turns: pl.DataFrame, programs: Sequence[Program], rejected: Mapping[str, int]
+) -> pl.DataFrame:
     """One row per program in order of arrival; times in picoseconds.
 
     Times outgrow 64 bits when they are summed over programs, hence Int128. A program arrives when
     its first turn's gap began: at its recorded arrival, or, in a closed loop, when it was let in.
+    `rejected` has the arrivals of programs that were rejected; they have no end.
     """
     names = {"program_id": "id", "kind": "kind", "tenant": "tenant"}
     told = pl.DataFrame(
@@ -117,8 +121,24 @@ def program_table(turns: pl.DataFrame, programs: Sequence[Program]) -> pl.DataFr
         *(pl.col(name).cast(pl.Int128).sum() for name in _SUMS),
         *(pl.col(name).sum() for name in (*_COUNTS, *_tier_columns(turns))),
     )
-    joined = rows.join(told, on="program_id", how="left", maintain_order="left")
-    return joined.rename({"gap_ps": "tool_ps"}).select(*names, pl.exclude(*names))
+    if rejected:
+        rows = _with_rejected(rows, rejected)
+    status = pl.when(pl.col("finish_ps").is_null()).then(pl.lit("rejected")).otherwise(pl.lit("done"))
+    joined = told.join(rows, on="program_id", how="inner", maintain_order="left").with_columns(status=status)
+    return joined.rename({"gap_ps": "tool_ps"}).select(*names, "status", pl.exclude(*names, "status"))
+
+
+def _with_rejected(rows: pl.DataFrame, rejected: Mapping[str, int]) -> pl.DataFrame:
+    """The table with rejected programs: those without a turn are added, none has an end."""
+    seen = set(rows["program_id"])
+    unseen = {name: arrival_ps for name, arrival_ps in rejected.items() if name not in seen}
+    added = pl.DataFrame(
+        {"program_id": list(unseen), "arrival_ps": list(unseen.values())},
+        schema={"program_id": pl.String, "arrival_ps": rows.schema["arrival_ps"]},
+    )
+    whole = pl.concat([rows, added], how="diagonal").with_columns(pl.exclude("program_id").fill_null(0))
+    ended = ~pl.col("program_id").is_in(list(rejected))
+    return whole.with_columns(pl.when(ended).then("finish_ps").alias("finish_ps"))
 
 
 def tenant_table(programs: pl.DataFrame) -> pl.DataFrame:

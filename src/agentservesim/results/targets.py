@@ -89,7 +89,8 @@ class Targets:
             return programs
         counts = turns.group_by("program_id").agg(good_turns=pl.col("good").sum().cast(pl.Int64))
         marked = programs.join(counts, on="program_id", how="left", maintain_order="left")
-        return marked.with_columns(good=self._inside("program") & (pl.col("good_turns") == pl.col("turns")))
+        whole = (pl.col("good_turns") == pl.col("turns")) & (pl.col("status") == "done")
+        return marked.with_columns(pl.col("good_turns").fill_null(0), good=self._inside("program") & whole)
 
     def _inside(self, subject: str) -> pl.Expr:
         limits = [limit.inside for limit in self.limits if limit.metric.subject == subject]

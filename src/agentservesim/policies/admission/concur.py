@@ -10,6 +10,7 @@ from agentservesim.policies.protocols import (
     Admit,
     FleetView,
     Hold,
+    ProgramEnded,
     ProgramView,
     TurnEnded,
     TurnView,
@@ -56,7 +57,7 @@ class Concur:
         if isinstance(event, TurnEnded):
             self._prompts += event.prompt_tokens
             self._cached += event.cached_tokens
-        else:
+        elif isinstance(event, ProgramEnded):
             self._places.discard(event.program_id)
 
     def review(self, fleet: FleetView) -> None:

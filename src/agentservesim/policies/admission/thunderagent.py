@@ -13,6 +13,7 @@ from agentservesim.policies.protocols import (
     FleetView,
     Hold,
     InstanceView,
+    ProgramEnded,
     ProgramView,
     TurnEnded,
     TurnView,
@@ -76,13 +77,13 @@ class ThunderAgent:
 
     def observe(self, event: AdmissionEvent) -> None:
         """Note contexts and gaps; pause who is marked."""
-        if not isinstance(event, TurnEnded):
+        if isinstance(event, ProgramEnded):
             self._seats.pop(event.program_id, None)
-            return
-        seat = self._seats[event.program.program_id]
-        seat.tokens, seat.gap_s = event.prompt_tokens + event.output_tokens, event.program.gap_started_s
-        if seat.marked and seat.gap_s is not None:
-            self._pause(seat, seat.gap_s)
+        elif isinstance(event, TurnEnded):
+            seat = self._seats[event.program.program_id]
+            seat.tokens, seat.gap_s = event.prompt_tokens + event.output_tokens, event.program.gap_started_s
+            if seat.marked and seat.gap_s is not None:
+                self._pause(seat, seat.gap_s)
 
     def review(self, fleet: FleetView) -> None:
         """Pause until every instance fits, then restore what fits."""

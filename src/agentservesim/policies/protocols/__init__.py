@@ -3,6 +3,9 @@
 A policy is a small object; its dataclass fields are its parameters. It is given views: what a real
 server could know at that moment. How long a reply will be, how long a tool will take and how many turns
 are to come is in no view.
+
+Policies of any family may have `figures()`, a mapping of names to numbers, which the results have under
+`policy_figures`, and `wants`, a mapping of hints to what the policy does without them (`policies.hints`).
 """
 
 from agentservesim.policies.protocols.admission import (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from agentservesim.policies.protocols.programs import ProgramEnded, ProgramView
-from agentservesim.policies.protocols.routing import InstanceView, TurnView
+from agentservesim.policies.protocols.routing import InstanceView, Prefilled, TurnView
 
 
 class FleetView(Protocol):
@@ -67,7 +67,7 @@ class TurnEnded(NamedTuple):
     cached_tokens: int
 
 
-AdmissionEvent = TurnEnded | ProgramEnded
+AdmissionEvent = Prefilled | TurnEnded | ProgramEnded
 
 
 @runtime_checkable

@@ -58,7 +58,6 @@ class CacheTtl:
             self._read += event.hit_tokens
             self._written += event.prompt_tokens - event.hit_tokens
 
-    @property
     def figures(self) -> Mapping[str, float]:
         """Dollars for all prompts: as cached here, and at the plain price of input."""
         plain = self.input_price / 1e6

@@ -56,9 +56,9 @@ class HiCache:
             return CACHE
         if self.storage and server.now_s > chain.gap_started_s:
             return Placement(self.storage, copy=True)
-        missing = chain.kept_tokens["hbm"] - chain.kept_tokens.get(self.host, 0)
         there_s = None
         if self.storage and self.host in server.tiers:
+            missing = chain.kept_tokens["hbm"] - chain.kept_tokens.get(self.host, 0)
             there_s = server.now_s + server.demote_s(self.host, max(missing, 0))
         return Placement(self.host, there_s, copy=True)
 

@@ -93,8 +93,10 @@ class KvFlow:
         """Bring up what will run next and is further down."""
         steps = self._steps(chains)
         for chain in chains:
+            if steps[chain.program_id, chain.session_id] > self.ahead:
+                continue
             below = max((chain.kept_tokens[tier] for tier in server.tiers), default=0)
-            if steps[chain.program_id, chain.session_id] <= self.ahead and below > chain.kept_tokens["hbm"]:
+            if below > chain.kept_tokens["hbm"]:
                 yield chain, Placement("hbm")
 
     def rank(self, tier: str, chains: Sequence[ChainView], server: ServerView) -> list[ChainView]:

@@ -52,8 +52,10 @@ class TokenCake:
 
     def _offload(self, chain: ChainView, server: ServerView) -> Placement | None:
         """The lower tier until it is time to upload, if it pays."""
+        if not server.waiting or not server.tiers:
+            return None
         gap_s, tokens = self.predict(chain), chain.kept_tokens["hbm"]
-        if gap_s is None or not tokens or not server.waiting or not server.tiers:
+        if gap_s is None or not tokens:
             return None
         tier = server.tiers[0]
         held = 0 if chain.pinned_until_s is not None else tokens
