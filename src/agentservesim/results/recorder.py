@@ -54,6 +54,8 @@ class Recorder:
         self._names: list[tuple[str, ...]] = []
         self._turns = array("q")
         self._loaded = array("q")
+        self._scores = array("d")
+        self._scored = array("q")
         self._steps = array("q")
         self._transfers = _Rows(TransferRecord)
         self._changes = _Rows(ResidencyRecord)
@@ -81,6 +83,8 @@ class Recorder:
         self._names.append(_turn_names(record))
         if self.tiers:
             self._loaded.extend(record.loaded_tokens.get(tier, 0) for tier in self.tiers)
+        self._scores.extend(record.scores)
+        self._scored.append(len(record.scores))
 
     def step_done(self, record: StepRecord) -> None:
         """Keep a step."""
@@ -97,6 +101,15 @@ class Recorder:
     def loaded_tokens(self) -> dict[str, NDArray[np.int64]]:
         """For each tier below HBM the tokens that were loaded from it, of shape (turns,)."""
         return _columns(self._loaded, self.tiers)
+
+    def scores(self) -> list[list[float] | None]:
+        """What the router made of each instance, turn by turn; None where it did not say. Empty if it
+        never did."""
+        if not self._scores:
+            return []
+        ends = np.cumsum(np.array(self._scored, dtype=np.int64)).tolist()
+        spans = zip([0, *ends], ends, strict=False)
+        return [self._scores[first:end].tolist() if end > first else None for first, end in spans]
 
     def step_numbers(self) -> dict[str, NDArray[np.int64]]:
         """The columns of the steps (times in picoseconds), each of shape (steps,)."""

@@ -62,6 +62,7 @@ COLUMNS: dict[str, str] = {
     "computed_tokens": "prompt tokens computed: prompt_tokens - cached_tokens",
     "new_tokens": "prompt tokens that no turn before had, programs taken one after the other",
     "recomputed_tokens": "tokens computed again after preemptions",
+    "route_scores": "the router's figure for each instance, by index; its page says what it is",
     "preemptions": "times the request was put back in the queue to free KV blocks",
     "good": "inside every limit of --goodput, a program with all its turns",
     "good_turns": "turns that were inside every limit",
@@ -89,6 +90,8 @@ def turn_table(
         f"cached_{column_part(tier)}_tokens": tokens for tier, tokens in recorder.loaded_tokens().items()
     }
     frame = pl.DataFrame({**recorder.turn_names(), **recorder.turn_numbers(), **loaded})
+    if scores := recorder.scores():
+        frame = frame.with_columns(pl.Series("route_scores", scores, dtype=pl.List(pl.Float64)))
     begin = pl.Series("place", [first[name] for name in frame["program_id"]], dtype=pl.Int64)
     frame = frame.with_columns(place=begin + frame["index"]).sort("place")
     before = [pl.Series(name, v, dtype=pl.Int64).gather(frame["place"]) for name, v in known.items()]
