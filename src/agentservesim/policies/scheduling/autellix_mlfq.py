@@ -1,0 +1,80 @@
+"""Autellix's multi-level feedback queue of programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from agentservesim.policies.protocols import (
+    Changes,
+    ProgramEnded,
+    RequestView,
+    SchedulerEvent,
+    TurnFinished,
+)
+from agentservesim.policies.scheduling.levels import Call, Levels, call_of
+
+
+@dataclass
+class AutellixMlfq:
+    """Queues by the program's service; long prompts sink, who waits long rises (Autellix, arXiv 2502.13965).
+
+    By notes that quote the paper, and by the re-implementation released with MARS, whose constants these are.
+    A call enters the queue of its program's service in tokens (`boundaries`), may compute one of the `quanta`
+    of tokens a step, and goes down a queue when it has used one up. It goes up to the first when its program's
+    and its own time of waiting reach `starvation` times their service; both are then counted anew. `tick_s` is
+    how often that is looked at.
+    """
+
+    boundaries: str = "2048/8192/32768"
+    quanta: str = "2048/1024/512/256"
+    starvation: float = 2.0
+    tick_s: float = 0.5
+    changes: ClassVar[Changes] = "time"
+    _levels: Levels = field(init=False, repr=False)
+    _level: dict[Call, int] = field(default_factory=dict, init=False, repr=False)
+    _tokens: Counter[str] = field(default_factory=Counter, init=False, repr=False)
+    _forgiven: dict[str, tuple[float, float]] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.starvation > 0:
+            raise ValueError("starvation must be above 0")
+        self._levels = Levels(self.boundaries, self.quanta)
+
+    def key(self, request: RequestView, now_s: float) -> int:
+        """The call's queue."""
+        call = call_of(request)
+        if call not in self._level:
+            self._level[call] = self._levels.entry(self._tokens[call[0]])
+        elif self._level[call] and self._starves(request):
+            self._level[call] = 0
+        return self._level[call]
+
+    def _starves(self, request: RequestView) -> bool:
+        program = request.program
+        wait_s, service_s = program.wait_s + request.waited_s, program.service_s + request.service_s
+        before_s, served_s = self._forgiven.get(program.program_id, (0.0, 0.0))
+        if service_s <= served_s or wait_s - before_s < self.starvation * (service_s - served_s):
+            return False
+        self._forgiven[program.program_id] = wait_s, service_s
+        return True
+
+    def budget(self, request: RequestView, now_s: float) -> float:
+        """The quantum of its queue, which is the next one if it used up the last quantum."""
+        level = self.key(request, now_s)
+        level += self._levels.feedback(request, level)
+        self._level[call_of(request)] = level
+        return self._levels.grant(request, level)
+
+    def observe(self, event: SchedulerEvent) -> None:
+        """Count a program's tokens; forget what is done."""
+        if isinstance(event, TurnFinished):
+            request, call = event.request, call_of(event.request)
+            computed = request.prompt_tokens - request.cached_tokens + request.generated_tokens
+            self._tokens[call[0]] += computed
+            self._level.pop(call, None)
+            self._levels.forget(call)
+        elif isinstance(event, ProgramEnded):
+            self._tokens.pop(event.program_id, None)
+            self._forgiven.pop(event.program_id, None)

@@ -1,0 +1,32 @@
+"""InferCept's queue: by original arrival."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from typing import ClassVar
+
+from agentservesim.policies.protocols import Changes, RequestView
+
+
+@dataclass
+class InferCeptQueue:
+    """By the arrival of the program's first call; what is computed again may be rationed (arXiv 2402.01869).
+
+    By notes that quote the paper, and by its code. An interception does not cost a program its place. The
+    paper fills a step up to its saturation with recomputation: that is the engine's own token budget. The
+    released code takes 128 tokens an iteration: `recompute_tokens`, here of each later turn or preempted
+    request (0 is no limit).
+    """
+
+    recompute_tokens: int = 0
+    changes: ClassVar[Changes] = "never"
+
+    def key(self, request: RequestView, now_s: float) -> float:
+        """When the program arrived, in seconds."""
+        return request.program.arrival_s
+
+    def budget(self, request: RequestView, now_s: float) -> float:
+        """The ration, for contexts that were there before."""
+        again = request.turn_index > 0 or request.preemptions > 0
+        return self.recompute_tokens if self.recompute_tokens and again else inf

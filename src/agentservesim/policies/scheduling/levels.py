@@ -1,0 +1,67 @@
+"""Queues by level, and a quantum of tokens for each, as multi-level feedback queues have them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import accumulate
+from math import inf
+
+from agentservesim.policies.protocols import RequestView
+
+Call = tuple[str, str]
+"""Program id and turn id."""
+
+
+def call_of(request: RequestView) -> Call:
+    """What a policy remembers a request by."""
+    return request.program.program_id, request.id
+
+
+def numbers(name: str, text: object) -> tuple[float, ...]:
+    """`2048/8192/inf` as numbers. Raises ValueError that names the parameter."""
+    try:
+        values = tuple(float(part) for part in str(text).split("/"))
+    except ValueError:
+        raise ValueError(f"{name} must be numbers with slashes between, not '{text}'") from None
+    if not all(value > 0 for value in values):
+        raise ValueError(f"{name} must be above 0, not '{text}'")
+    return values
+
+
+class Levels:
+    """Level 0 is the best. `boundaries` lie between levels; each has a quantum of tokens for a step.
+
+    A call that has used a whole quantum in a step and is not through its prompt goes one level down.
+    """
+
+    def __init__(self, boundaries: object, quanta: object) -> None:
+        self.boundaries = numbers("boundaries", boundaries)
+        self.quanta = numbers("quanta", quanta)
+        if len(self.quanta) != len(self.boundaries) + 1:
+            raise ValueError(f"{len(self.boundaries)} boundaries need {len(self.boundaries) + 1} quanta")
+        if list(self.boundaries) != sorted(self.boundaries):
+            raise ValueError("boundaries must ascend")
+        self._used: dict[Call, tuple[int, float]] = {}
+
+    def entry(self, tokens: float) -> int:
+        """The level of so many tokens: below its boundary, and no deeper than its quanta would have led."""
+        reached = bisect_right(list(accumulate(self.quanta[:-1])), tokens)
+        return min(bisect_right(self.boundaries, tokens), reached)
+
+    def bucket(self, tokens: float) -> int:
+        """The level of so many tokens: up to and including its boundary."""
+        return sum(tokens > boundary for boundary in self.boundaries)
+
+    def feedback(self, request: RequestView, level: int) -> bool:
+        """Whether the call has used up what it was last allowed at `grant`, so that it goes down a level."""
+        computed, quantum = self._used.get(call_of(request), (request.computed_tokens, inf))
+        return level + 1 < len(self.quanta) and request.computed_tokens - computed >= quantum
+
+    def grant(self, request: RequestView, level: int) -> float:
+        """The quantum of a level, for the step that is being decided."""
+        self._used[call_of(request)] = request.computed_tokens, self.quanta[level]
+        return self.quanta[level]
+
+    def forget(self, call: Call) -> None:
+        """A call is done."""
+        self._used.pop(call, None)

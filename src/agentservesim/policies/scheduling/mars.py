@@ -1,0 +1,58 @@
+"""MARS: levels by what is left to prefill, with ageing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from agentservesim.policies.protocols import Changes, RequestView, SchedulerEvent, TurnFinished
+from agentservesim.policies.scheduling.levels import Call, Levels, call_of
+
+
+@dataclass
+class Mars:
+    """Short prefills before long ones, in chunks of a quantum; ageing against starvation (MARS, 2604.26963).
+
+    By its released code. A waiting request's level is that of its prompt (`boundaries`), one better for each
+    `ageing_s` that it has waited; a preempted one is at level 0. A running one's is the worse of what is left
+    of its prompt and of how often it used up its quantum; once it decodes, 0. The window of 30 active programs
+    that MARS admits is the admission policy `max-programs`.
+    """
+
+    boundaries: str = "2048/8192/32768"
+    quanta: str = "2048/1024/512/256"
+    ageing_s: float = 30.0
+    tick_s: float = 1.0
+    changes: ClassVar[Changes] = "time"
+    _levels: Levels = field(init=False, repr=False)
+    _sunk: dict[Call, int] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.ageing_s > 0:
+            raise ValueError("ageing_s must be above 0")
+        self._levels = Levels(self.boundaries, self.quanta)
+
+    def key(self, request: RequestView, now_s: float) -> int:
+        """The level."""
+        if request.running:
+            return self._running(request)
+        if request.preemptions:
+            return 0
+        return max(self._levels.bucket(request.prompt_tokens) - int(request.waited_s / self.ageing_s), 0)
+
+    def _running(self, request: RequestView) -> int:
+        left = request.prompt_tokens - request.computed_tokens
+        return max(self._levels.bucket(left), self._sunk.get(call_of(request), 0)) if left > 0 else 0
+
+    def budget(self, request: RequestView, now_s: float) -> float:
+        """The quantum of its level."""
+        call = call_of(request)
+        sunk = self._sunk.get(call, 0)
+        self._sunk[call] = sunk + self._levels.feedback(request, sunk)
+        return self._levels.grant(request, self._running(request))
+
+    def observe(self, event: SchedulerEvent) -> None:
+        """Forget what is done."""
+        if isinstance(event, TurnFinished):
+            self._sunk.pop(call_of(event.request), None)
+            self._levels.forget(call_of(event.request))
