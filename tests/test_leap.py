@@ -81,7 +81,7 @@ engines = st.fixed_dictionaries(
 def numbers(result: Result) -> tuple[bytes, list[str]]:
     assert result.steps is not None
     tables = (result.turns, result.programs, result.steps)
-    return to_json(comparable(result.summary)), [table.serialize(format="json") for table in tables]
+    return to_json(comparable(result.summary)), [repr(table.to_dicts()) for table in tables]
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
