@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
-from agentservesim.cli import facts, hardware, running, showing, traces
+from agentservesim.cli import comparing, facts, hardware, running, showing, traces
 from agentservesim.cli.output import BAD_INPUT, BUG, INTERRUPTED
 from agentservesim.model import InputError
 
@@ -56,7 +56,10 @@ def build_app(with_flags: bool) -> typer.Typer:
     app.callback()(_about)
     app.command("run", cls=Grouped)(_flagged(running.run, with_flags))
     app.command("check", cls=Grouped)(_flagged(running.check, with_flags))
+    app.command("compare", cls=Grouped)(_flagged(comparing.compare, with_flags))
+    app.command("sweep", cls=Grouped)(_flagged(comparing.sweep, with_flags))
     app.command("report")(showing.report)
+    app.command("view")(showing.view)
     app.command("list")(facts.list_)
     app.command("metrics")(facts.metrics)
     app.command("calibrate")(hardware.calibrate)
@@ -129,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         words.append("--help")
     sys.path.append(str(Path.cwd()))  # where --router my_module:MyRouter looks
     try:
-        app = build_app(with_flags=words[0] in ("run", "check", "trace"))
+        app = build_app(with_flags=words[0] in ("run", "check", "compare", "sweep", "trace"))
         code = app(_spread(words), prog_name="agentservesim", standalone_mode=False)
     except InputError as error:
         _fail(str(error), BAD_INPUT)

@@ -41,8 +41,9 @@ const categoryAxis = (look, data, more) => ({
 
 // Where an axis of logarithms to the base of ten has its labels.
 const decades = (look, low, high) => {
+  const step = Math.ceil(((high - low) * 76) / look.width);
   const customValues = [];
-  for (let power = Math.ceil(low - 1e-9); power <= high + 1e-9; power++) customValues.push(power);
+  for (let power = Math.ceil(low - 1e-9); power <= high + 1e-9; power += step) customValues.push(power);
   return {
     min: low, max: high, axisTick: { show: false }, splitLine: { show: false },
     axisLabel: { color: look.soft, customValues, formatter: (v) => format.power(Math.round(v)) },
@@ -139,7 +140,7 @@ const charts = {
     const peaks = sums.map((sum) => Math.max(...sum, 0));
     return {
       choices: Object.fromEntries(views.map((one, i) => [i, one.label])),
-      height: top + each * view.tiers.length + 40,
+      height: top + each * view.tiers.length + 14,
       option: {
         ...base(look),
         title: view.tiers.map((tier, i) => ({
@@ -303,14 +304,14 @@ const charts = {
     const tick = (i) => Math.ceil(edges[i] / size / step - 1e-9) * step; // the first at or after the bin's start
     const ticked = (i) => tick(i) < edges[i + 1] / size - 1e-9;
     const maps = [
-      { name: "turns waiting", rows: data.waiting, ramp: [look.card, look.orange, look.red], show: format.number },
-      { name: "HBM in use", rows: data.kv, ramp: [look.card, look.sky, look.blue], show: format.share },
-    ];
+      { name: "turns waiting", rows: data.waiting, ramp: [look.orange, look.red], show: format.number },
+      { name: "HBM in use", rows: data.kv, ramp: [look.sky, look.blue], show: format.share },
+    ].map((map) => ({ ...map, ramp: [look.card, ...(look.dark ? map.ramp.reverse() : map.ramp)] }));
     const row = Math.max(16, Math.min(34, 260 / instances.length));
     const each = 34 + row * instances.length + 38;
     const left = look.narrow ? 84 : 120;
     return {
-      height: 10 + each * 2,
+      height: each * 2,
       option: {
         ...base(look), legend: { show: false },
         title: maps.map((map, i) => ({
@@ -357,7 +358,7 @@ const charts = {
   },
 
   links(data, look) {
-    if (!data.links.length) return { empty: "Nothing was moved: this run has no tiers below HBM." };
+    if (!data.links.some((link) => link.bytes)) return { empty: "Nothing was moved over a link." };
     const { edges_s: edges, links } = data;
     const { size, unit } = format.timeUnit(edges.at(-1));
     const x = centres(edges, size);
@@ -366,7 +367,7 @@ const charts = {
     const colour = (link) => (link.direction === "up" ? look.blue : look.orange);
     const rate = (value) => `${format.bytes(Math.abs(value))}/s`;
     return {
-      height: 50 + each * names.length + 36,
+      height: 50 + each * names.length + 14,
       option: {
         ...base(look),
         title: names.map((name, i) => ({

@@ -177,8 +177,8 @@ def _load(run: SavedRun) -> Picture:
 
 def _links(run: SavedRun) -> Picture:
     data = transfers(run)
-    answer = "Nothing was moved: this run has no tiers below HBM."
-    if data["links"]:
+    answer = "This run has no tiers below HBM." if not data["links"] else "Nothing was moved."
+    if any(link["bytes"] for link in data["links"]):
         shown = sorted(data["links"], key=lambda link: -link["busy"])[:2]
         said = (
             f"{link['link']} {link['direction']} moved {amount(link['bytes'])} and was busy for "

@@ -188,7 +188,8 @@ function theme(div) {
     "blue", "sky", "green", "orange", "red", "pink", "grey"];
   const look = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
   const width = div.clientWidth;
-  return { ...look, faint: `${look.accent}33`, font: getComputedStyle(document.body).fontFamily, width, narrow: width < 560 };
+  const dark = document.documentElement.dataset.theme === "dark";
+  return { ...look, dark, faint: `${look.accent}33`, font: getComputedStyle(document.body).fontFamily, width, narrow: width < 560 };
 }
 
 function setTheme(name) {

@@ -54,8 +54,8 @@ def lanes(starts: Sequence[int], ends: Sequence[int]) -> list[int]:
 def step_slices(steps: pl.DataFrame) -> tuple[pl.DataFrame, Integers]:
     """The steps of one instance, those that follow each other and decode the same batch as one slice.
 
-    `steps` are in order of start. Returns the slices (in order of start, with the number of steps in each) and
-    the slice of every step.
+    `steps` are in order of start. Returns the slices (in order of start, with the number of steps in each)
+    and the slice of every step.
     """
     same = [pl.col(name) == pl.col(name).shift() for name in ("decode_rows", "running", "waiting")]
     decodes = (pl.col("prefill_tokens") == 0) & (pl.col("prefill_tokens").shift() == 0)

@@ -29,7 +29,7 @@ MAX_SLICES = 50_000
 MAX_POINTS = 10_000
 """Turns, slices of steps, and values of one counter at most: the trace stays below some 50 MB."""
 
-PARTS = ("hold", "queue", "transfer", "prefill", "decode")
+PARTS = ("queue", "transfer", "prefill", "decode")
 ARGUMENTS = ("prompt_tokens", "cached_tokens", "computed_tokens", "output_tokens", "preemptions")
 STATES = ("pinned", "active", "in_flight", "cached")
 
@@ -48,8 +48,8 @@ def build_trace(run: SavedRun) -> bytes:
 
     Programs have a track each, with lanes below it for what runs side by side: gaps and turns, and in a turn
     its parts. Instances have a track of their steps, if the run kept them; steps that follow each other and
-    decode the same batch are one slice. An arrow leads from a turn to the first step that computes its prompt,
-    to the one with its first token and to the one with its last. Tiers and links have counters.
+    decode the same batch are one slice. An arrow leads from a turn to the first step that computes its
+    prompt, to the one with its first token and to the one with its last. Tiers and links have counters.
     """
     draft = _Draft(run)
     draft.programs()

@@ -1,0 +1,5 @@
+"""A folder of runs in the browser: list, filter, open, put two side by side."""
+
+from agentservesim.report.view.server import serve
+
+__all__ = ["serve"]
