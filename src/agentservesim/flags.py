@@ -61,7 +61,7 @@ class Flag:
     def parameter(self) -> Parameter:
         """The option as typer takes it: text (often, for a list), or a pair of on and off switches."""
         is_switch = bool in _plain_types(self.field.annotation)
-        names = (f"{self.option}/--no-{self.option[2:]}",) if is_switch else (self.option,)
+        names = [f"{self.option}/--no-{self.option[2:]}" if is_switch else self.option]
         names += _ALIASES.get(self.name, ())
         option = typer.Option(
             *names,
@@ -70,11 +70,12 @@ class Flag:
             show_default=False,
             rich_help_panel=self.panel,
         )
-        kind: Any = bool | None if is_switch else list[str] | None if self._is_list else str | None
+        kind: Any = bool | None if is_switch else list[str] | None if self.is_list else str | None
         return Parameter(self.name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
 
     @property
-    def _is_list(self) -> bool:
+    def is_list(self) -> bool:
+        """Whether the option may be given several times."""
         return get_origin(self.field.annotation) is tuple
 
     def _default(self) -> str:
@@ -162,6 +163,24 @@ def apply_flags(settings: Settings, given: Mapping[str, object]) -> None:
         if value is not None and value != []:
             for location in _each(settings, flags[name].location):
                 settings.put(location, value, flags[name].option)
+
+
+def vary(settings: Settings, name: str, value: str) -> None:
+    """Put one value of `--vary name=...`: a flag's name, or a dotted place in the scenario.
+
+    Raises InputError for the seed, which every arm has in common.
+    """
+    origin = f"--vary {name}={value}"
+    flag = scenario_flags().get(name.strip().removeprefix("--").replace("-", "_"))
+    if flag is None:
+        place = "instances.0.count" if name.strip() in ("num-instances", "num_instances") else name
+        location, parsed = parse_override(f"{place}={value}")
+        settings.put(location, parsed, origin)
+        return
+    if flag.location == ("seed",):
+        raise InputError("--vary seed: every arm has the same seeds; say how many with --seeds")
+    for location in _each(settings, flag.location):
+        settings.put(location, [value] if flag.is_list else value, origin)
 
 
 def set_instances(settings: Settings, count: int) -> None:

@@ -20,11 +20,11 @@ from agentservesim.policies.scheduling.levels import Call, Levels, call_of
 class AutellixMlfq:
     """Queues by the program's service; long prompts sink, who waits long rises (Autellix, arXiv 2502.13965).
 
-    By notes that quote the paper, and by the re-implementation released with MARS, whose constants these are.
-    A call enters the queue of its program's service in tokens (`boundaries`), may compute one of the `quanta`
-    of tokens a step, and goes down a queue when it has used one up. It goes up to the first when its program's
-    and its own time of waiting reach `starvation` times their service; both are then counted anew. `tick_s` is
-    how often that is looked at.
+    By notes that quote the paper, and by the re-implementation released with MARS, whose constants these
+    are. A call enters the queue of its program's service in tokens (`boundaries`), may compute one of the
+    `quanta` of tokens a step, and goes down a queue when it has used one up. It goes up to the first when
+    its program's and its own time of waiting reach `starvation` times their service; both are then counted
+    anew. `tick_s` is how often that is looked at.
     """
 
     boundaries: str = "2048/8192/32768"

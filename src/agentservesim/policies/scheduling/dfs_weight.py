@@ -18,8 +18,8 @@ Place = tuple[RequestView, Path]
 class DfsWeight:
     """Depth first through the tree of cached prefixes, the subtree with the most waiting first (SGLang).
 
-    After SGLang's code (`dfs-weight`). A node's own requests come after those below it. With more than `limit`
-    waiting it is fcfs, as lpm is (SGLang has no limit for this one).
+    After SGLang's code (`dfs-weight`). A node's own requests come after those below it. With more than
+    `limit` waiting it is fcfs, as lpm is (SGLang has no limit for this one).
     """
 
     limit: int = 128

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -14,17 +14,20 @@ from agentservesim.policies.scheduling.levels import Call, call_of
 class FairShare:
     """Start-time fair queueing of tenants, by tokens (Goyal, Vin and Cheng, SIGCOMM 1996).
 
-    Each tenant has a counter of what it was served, divided by its weight (`weights`: `gold:3/silver:1`, 1 for
-    those not named). A turn's key is its tenant's counter when it arrives, but no less than that of the latest
-    turn that is done, so that an idle tenant saves nothing up. Prompt tokens that are not cached are counted at
-    arrival, those of the reply, `reply_weight` times, when it is done. Programs without a tenant share one.
+    Each tenant has a counter of what it was served, divided by its weight (`weights`: `gold:3/silver:1`, 1
+    for those not named). A turn's key is its tenant's counter when it arrives, but no less than that of the
+    latest turn that is done, so that an idle tenant saves nothing up. Prompt tokens that are not cached are
+    counted at arrival, those of the reply, `reply_weight` times, when it is done. Programs without a tenant
+    share one.
     """
 
     weights: str = ""
     reply_weight: float = 2.0
     changes: ClassVar[Changes] = "never"
     _weights: dict[str, float] = field(default_factory=dict, init=False, repr=False)
-    _counters: Counter[str] = field(default_factory=Counter, init=False, repr=False)
+    _counters: defaultdict[str, float] = field(
+        default_factory=lambda: defaultdict(float), init=False, repr=False
+    )
     _starts: dict[Call, float] = field(default_factory=dict, init=False, repr=False)
     _now: float = field(default=0.0, init=False, repr=False)
 

@@ -15,8 +15,9 @@ class Hrrn:
     """The highest ratio of waiting to work first, work being the prompt tokens that are not cached.
 
     Highest response ratio next, (wait + work) / work, as SGLang's `hrrn` has it: at a constant rate of
-    prefill the ratio grows with wait / uncached tokens. SGLang measures the wait in tokens prefilled meanwhile;
-    here it is time. A request that has nothing to prefill is first; with more than `limit` waiting it is fcfs.
+    prefill the ratio grows with wait / uncached tokens. SGLang measures the wait in tokens prefilled
+    meanwhile; here it is time. A request that has nothing to prefill is first; with more than `limit`
+    waiting it is fcfs.
     """
 
     tick_s: float = 0.5

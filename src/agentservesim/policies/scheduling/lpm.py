@@ -20,8 +20,9 @@ def fewest_replied(running: Sequence[RequestView]) -> list[RequestView]:
 class Lpm:
     """The longest cached prefix first (SGLang's `lpm`); with more than `limit` waiting, fcfs.
 
-    After SGLang's code. Of requests that find at most `check` tokens cached and share `share` or more with one
-    before them, only the first is served by its prefix; the others wait until it has computed what they share.
+    After SGLang's code. Of requests that find at most `check` tokens cached and share `share` or more with
+    one before them, only the first is served by its prefix; the others wait until it has computed what they
+    share.
     """
 
     limit: int = 128

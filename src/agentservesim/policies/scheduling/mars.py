@@ -13,10 +13,10 @@ from agentservesim.policies.scheduling.levels import Call, Levels, call_of
 class Mars:
     """Short prefills before long ones, in chunks of a quantum; ageing against starvation (MARS, 2604.26963).
 
-    By its released code. A waiting request's level is that of its prompt (`boundaries`), one better for each
-    `ageing_s` that it has waited; a preempted one is at level 0. A running one's is the worse of what is left
-    of its prompt and of how often it used up its quantum; once it decodes, 0. The window of 30 active programs
-    that MARS admits is the admission policy `max-programs`.
+    By its released code. A waiting request's level is that of its prompt (`boundaries`), one better for
+    each `ageing_s` that it has waited; a preempted one is at level 0. A running one's is the worse of what
+    is left of its prompt and of how often it used up its quantum; once it decodes, 0. The window of 30
+    active programs that MARS admits is the admission policy `max-programs`.
     """
 
     boundaries: str = "2048/8192/32768"

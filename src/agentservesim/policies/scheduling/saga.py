@@ -21,10 +21,10 @@ class SagaShare:
     """Service so far over the tenant's share, the least first (SAGA's AFS, arXiv 2605.00528).
 
     From the abstract and from the rule of the released AgentServeSim: a tenant's share is the sum over its
-    programs of remaining service / max(`slack_s`, deadline - now), and the key 1000 * service / share. A server
-    does not know the remaining service: it is taken to be what programs that ended had on average, less what
-    this one had, but no less than a turn of it. The deadline is a program's hint `deadline_s` after its
-    arrival, or the parameter of that name. Shares are looked at every `tick_s`.
+    programs of remaining service / max(`slack_s`, deadline - now), and the key 1000 * service / share. A
+    server does not know the remaining service: it is taken to be what programs that ended had on average,
+    less what this one had, but no less than a turn of it. The deadline is a program's hint `deadline_s`
+    after its arrival, or the parameter of that name. Shares are looked at every `tick_s`.
     """
 
     deadline_s: float = 600.0
