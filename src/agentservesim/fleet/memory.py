@@ -52,10 +52,7 @@ class MemoryView:
         """Context of the requests that run."""
         self._catch_up()
         scheduler = self._scheduler
-        return sum(
-            scheduler.rows.computed(request) if request.in_rows else request.computed
-            for request in scheduler.running
-        )
+        return sum(request.in_cache for request in scheduler.running)
 
     @property
     def waiting(self) -> int:
