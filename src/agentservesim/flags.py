@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from agentservesim.engine.config import EngineConfig
-from agentservesim.fleet.config import ToolsConfig
+from agentservesim.fleet.config import NetworkConfig, RoutingConfig, ToolsConfig
 from agentservesim.kv.config import HBM, MemoryConfig
 from agentservesim.model import InputError
 from agentservesim.scenario import InstanceConfig, Scenario, read_scenario_settings
@@ -33,7 +33,11 @@ EACH = "*"
 MEMORY = "Memory below HBM"
 
 _OWN_OPTIONS = {"workload", "instances", "tools", "memory", "record_steps", "trace", "count"}
-_OWN_NAMES: dict[tuple[str, ...], str] = {("memory", "load"): "kv_load"}
+_OWN_NAMES: dict[tuple[str, ...], str] = {
+    ("memory", "load"): "kv_load",
+    ("network", "kind"): "network",
+    ("network", "interfaces"): "network_interfaces",
+}
 _ALIASES = {"scheduler": ("--scheduling-policy",)}
 """Other names of flags: what vLLM calls the same thing."""
 
@@ -97,6 +101,8 @@ def scenario_flags() -> dict[str, Flag]:
         (("instances", EACH), "Engine (vLLM's names)", EngineConfig.model_fields),
         (("memory",), MEMORY, MemoryConfig.model_fields),
         (("tools",), "Tools", ToolsConfig.model_fields),
+        (("routing",), "Routing", RoutingConfig.model_fields),
+        (("network",), "Routing", NetworkConfig.model_fields),
     ]
     flags: dict[str, Flag] = {}
     for location, panel, fields in tables:

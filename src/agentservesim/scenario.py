@@ -16,7 +16,7 @@ from agentservesim.cost.config import CostConfig
 from agentservesim.engine.alone import Alone
 from agentservesim.engine.config import EngineConfig
 from agentservesim.fleet import Counts, Fleet, InstanceSpec
-from agentservesim.fleet.config import ToolsConfig
+from agentservesim.fleet.config import NetworkConfig, RoutingConfig, ToolsConfig
 from agentservesim.kernel import Kernel
 from agentservesim.kv.advice import Advice
 from agentservesim.kv.catalogue import LINKS
@@ -81,7 +81,11 @@ class Scenario(BaseModel):
     )
     router: str = Field(
         "session-affinity",
-        description="Who gets a turn: round-robin, least-loaded, session-affinity or module:Class.",
+        description="Who gets a turn: see `list routers`, or module:Class.",
+    )
+    routing: RoutingConfig = Field(default=RoutingConfig(), description="How old the router's views are.")
+    network: NetworkConfig | None = Field(
+        None, description="Between instances, for routers that move KV; without one it is computed again."
     )
     admission: str = Field(
         "always",
@@ -184,6 +188,8 @@ class Plan:
             leap=scenario.leap,
             max_concurrency=scenario.workload.max_concurrency,
             memory=scenario.memory,
+            routing=scenario.routing,
+            network=scenario.network,
             listener=recorder,
             **policies,
         )
@@ -254,6 +260,7 @@ class Plan:
             "workload": {**trace, "notes": list(self.workload.notes)},
             "instances": groups,
             "tiers": [_sources(self.scenario.memory, tier) for tier in self.scenario.memory.tiers],
+            "network": self.scenario.network and LINKS[self.scenario.network.kind].source,
         }
 
     def _pools(self) -> list[Pool]:

@@ -10,9 +10,10 @@ from agentservesim.engine.order import Order, order_of
 from agentservesim.engine.request import Request
 from agentservesim.engine.seen import seen_of
 from agentservesim.fleet.admission import FleetState, Gate
-from agentservesim.fleet.config import RoutingConfig, ToolsConfig
+from agentservesim.fleet.config import NetworkConfig, RoutingConfig, ToolsConfig
 from agentservesim.fleet.engines import InstanceSpec, build_engines
 from agentservesim.fleet.memory import equip
+from agentservesim.fleet.network import Network
 from agentservesim.fleet.orchestrator import Orchestrator, ProgramRun
 from agentservesim.fleet.router import Dispatcher
 from agentservesim.fleet.servers import Server, cut, estimates_of
@@ -73,6 +74,7 @@ class Fleet:
         scheduler: object = None,
         admission: object = None,
         routing: RoutingConfig | None = None,
+        network: NetworkConfig | None = None,
     ) -> None:
         self._kernel = kernel = Kernel()
         self._listener = listener
@@ -81,8 +83,9 @@ class Fleet:
         self._turns = workload.num_turns
         self._order = order = order_of(scheduler or Fcfs())
         engines = build_engines(instances, kernel, self._finished, order=order, leap=leap, listener=listener)
+        self._network = Network(network, instances, kernel) if network is not None else None
         self._servers = [
-            Server(engine, spec, estimates)
+            Server(engine, spec, estimates, self._network)
             for engine, spec, estimates in zip(engines, instances, estimates_of(instances), strict=True)
         ]
         self._dispatcher = Dispatcher(router, self._servers, routing or RoutingConfig(), kernel, seed)

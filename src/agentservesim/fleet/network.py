@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from agentservesim.fleet.config import NetworkConfig
+from agentservesim.fleet.engines import InstanceSpec
 from agentservesim.kernel import Kernel
 from agentservesim.kv.config import LinkConfig
 from agentservesim.kv.links import Link, Transfer
-from agentservesim.model import to_s
+from agentservesim.model import InputError, to_s
 
 OUT, IN = False, True
 """Directions of an interface, as directions of a `Link`."""
@@ -21,10 +22,16 @@ class Network:
     through with it: on idle interfaces it takes as long as on one of them.
     """
 
-    def __init__(self, config: NetworkConfig, instances: int, block_bytes: int, kernel: Kernel) -> None:
+    def __init__(self, config: NetworkConfig, specs: Sequence[InstanceSpec], kernel: Kernel) -> None:
+        """Raises InputError where the KV of instances differs, or its size is unknown."""
+        shapes = {spec.kv_shape for spec in specs}
+        if len(shapes) > 1 or None in shapes:
+            raise InputError("network: KV can be sent between equal instances only; their KV blocks differ")
+        (shape,) = shapes
+        assert shape is not None
         link = LinkConfig(between=("hbm", "network"), kind=config.kind)
-        self.links = [Link(link, kernel, config.interfaces) for _ in range(instances)]
-        self._block_bytes = block_bytes
+        self.links = [Link(link, kernel, config.interfaces) for _ in specs]
+        self._block_bytes = shape.block_bytes
 
     def estimate_s(self, blocks: int, source: int, goal: int) -> float:
         """Seconds from asking to arrival of so many KV blocks, what waits for the interfaces included."""
