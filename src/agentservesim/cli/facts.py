@@ -15,27 +15,43 @@ from agentservesim.cli.output import print_json, print_rows
 if TYPE_CHECKING:
     from agentservesim.workload.profiles import Profile
 
+Listed = Literal[
+    "models",
+    "gpus",
+    "links",
+    "profiles",
+    "bundles",
+    "schedulers",
+    "routers",
+    "admission",
+    "residency",
+]
+
 
 def list_(
     what: Annotated[
-        Literal["models", "gpus", "routers", "residency", "links", "profiles"] | None,
+        Listed | None,
         typer.Argument(metavar="WHAT", help="What to list; all if left out."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List models, GPUs, routers, residency policies, links and synthetic workload profiles."""
+    """List models, GPUs, links, synthetic workload profiles and policies of all families."""
     from agentservesim.cost import list_gpus, list_models
     from agentservesim.kv.catalogue import list_links
     from agentservesim.policies import list_policies
+    from agentservesim.policies.bundles import list_bundles
     from agentservesim.workload.profiles import PROFILES
 
     kinds: dict[str, Callable[[], dict[str, str]]] = {
         "models": list_models,
         "gpus": list_gpus,
-        "routers": lambda: list_policies("router"),
-        "residency": lambda: list_policies("residency"),
         "links": list_links,
         "profiles": lambda: {name: _described(profile) for name, profile in PROFILES.items()},
+        "bundles": list_bundles,
+        "schedulers": lambda: list_policies("scheduler"),
+        "routers": lambda: list_policies("router"),
+        "admission": lambda: list_policies("admission"),
+        "residency": lambda: list_policies("residency"),
     }
     chosen = {name: describe() for name, describe in kinds.items() if what in (None, name)}
     if as_json:
