@@ -73,7 +73,7 @@ class NetworkConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: str = Field("rdma-400g", description="Catalogue entry of an interface: see `list links`.")
+    kind: str = Field(description="Catalogue entry of an interface, as rdma-400g: see `list links`.")
     interfaces: int = Field(1, ge=1, le=1024, description="Interfaces of an instance, used side by side.")
 
     @field_validator("kind")
