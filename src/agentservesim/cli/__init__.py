@@ -62,6 +62,7 @@ def build_app(with_flags: bool) -> typer.Typer:
     app.command("view")(showing.view)
     app.command("list")(facts.list_)
     app.command("metrics")(facts.metrics)
+    app.command("profile")(hardware.profile)
     app.command("calibrate")(hardware.calibrate)
     app.command("validate")(facts.validate)
     trace.command("stats", cls=Grouped)(_flagged(traces.trace_stats, with_flags, only="workload"))

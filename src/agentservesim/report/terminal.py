@@ -101,7 +101,7 @@ def _latencies(summary: Summary) -> RenderableType:
         scale, unit = (1.0, "s") if (values["mean"] or 0) >= 1 else (1e3, "ms")
         if not metric.endswith("_s"):
             scale, unit = 1.0, "x"
-        shown = ["-" if values[name] is None else _number(values[name] * scale) for name in _STATISTICS]
+        shown = ["-" if values[name] is None else number(values[name] * scale) for name in _STATISTICS]
         table.add_row(f"{label} ({unit})", *shown, f"{values['n']:,}")
     return table
 
@@ -147,7 +147,7 @@ def _memory(summary: Summary) -> RenderableType | None:
     rates = {"hbm": tokens["hit_rate"], **kv.get("hit_rate", {})}
     found = ", ".join(f"{rate or 0:.1%} {tier}" for tier, rate in rates.items())
     table.add_row("prompts from", f"{found}, {1 - (tokens['hit_rate'] or 0):.1%} computed")
-    table.add_row("prefilled", f"{_number(tokens['prefill_amplification'] or 0)} tokens for each new one")
+    table.add_row("prefilled", f"{number(tokens['prefill_amplification'] or 0)} tokens for each new one")
     for link, moved in kv.get("bytes_moved", {}).items():
         busy = kv["link_utilisation"][link]
         ways = (f"{_bytes(moved[way])} {way} ({busy[way]:.1%} busy)" for way in ("down", "up"))
@@ -188,8 +188,8 @@ def _objectives(summary: Summary, console: Console) -> RenderableType | None:
 
 def _quantity(value: float, unit: str) -> str:
     if unit == "s" and value < 1:
-        return f"{_number(value * 1e3)} ms"
-    return f"{_number(value)} {unit}".rstrip()
+        return f"{number(value * 1e3)} ms"
+    return f"{number(value)} {unit}".rstrip()
 
 
 def _plain_table(*justify: JustifyMethod) -> Table:
@@ -205,7 +205,7 @@ def _model(group: dict[str, Any]) -> str:
     return name if degree == 1 else f"{name}, tp{degree}"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """At least three digits: 1,234, 12.3, 1.23, 0.12, 0.00123."""
     if value >= 100:
         return f"{value:,.0f}"
@@ -215,14 +215,14 @@ def _number(value: float) -> str:
 def _rate(per_s: float | None, what: str) -> str:
     if per_s is None:
         return f"- {what}/s"
-    return f"{_number(per_s)} {what}/s" if per_s >= 0.1 else f"{_number(per_s * 3600)} {what}/h"
+    return f"{number(per_s)} {what}/s" if per_s >= 0.1 else f"{number(per_s * 3600)} {what}/h"
 
 
 def _duration(seconds: float) -> str:
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
-            return f"{_number(seconds / size)} {unit}"
-    return f"{_number(seconds)} s"
+            return f"{number(seconds / size)} {unit}"
+    return f"{number(seconds)} s"
 
 
 def _count(value: int) -> str:

@@ -6,7 +6,7 @@ from agentservesim.results.recorder import Pool, Recorder
 from agentservesim.results.result import Result, make_result
 from agentservesim.results.run_folder import check_target
 from agentservesim.results.summary import SCHEMA_VERSION, Summary, comparable
-from agentservesim.results.targets import Targets, parse_limit, parse_objective
+from agentservesim.results.targets import Targets, parse_limit, parse_objective, parse_place
 
 __all__ = [
     "METRICS",
@@ -24,4 +24,5 @@ __all__ = [
     "make_result",
     "parse_limit",
     "parse_objective",
+    "parse_place",
 ]

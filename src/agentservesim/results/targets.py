@@ -106,15 +106,26 @@ def parse_objective(text: str) -> Objective:
     if parts is None:
         raise InputError(f"'{text}': expected METRIC.STATISTIC<VALUE, for example turn.ttft.p99<2s")
     name, symbol, value = parts.groups()
+    place, metric = parse_place(name)
+    return Objective(text, place, symbol, _value(text, metric, value), metric.unit)
+
+
+def parse_place(name: str) -> tuple[str, Metric]:
+    """Where in the summary `turn.ttft.p99` is, and its metric. Raises InputError if there is none."""
     stem, _, last = name.rpartition(".")
     statistic = last if last in STATISTICS[:-1] else ""
-    metric = _metric(text, stem if statistic else name)
+    plain = stem if statistic else name
+    metric = find_metric(plain) or find_metric(f"{plain}_s")
+    if metric is None:
+        known = [metric.name.removesuffix("_s") for metric in METRICS]
+        hint = did_you_mean(plain, known) or "; `agentservesim metrics` lists them"
+        raise InputError(f"no metric '{plain}'{hint}")
     if metric in ROW_METRICS and not statistic:
-        raise InputError(f"'{text}': {name} has a value per {metric.subject}; say which, as in {name}.p99")
+        raise InputError(f"{name} has a value per {metric.subject}; say which, as in {name}.p99")
     if metric not in ROW_METRICS and statistic:
-        raise InputError(f"'{text}': {stem} is one number; leave out .{statistic}")
-    place = _full_name(metric, stem) + f".{statistic}" if statistic else _full_name(metric, name)
-    return Objective(text, place, symbol, _value(text, metric, value), metric.unit)
+        raise InputError(f"{stem} is one number; leave out .{statistic}")
+    full = plain if find_metric(plain) else f"{plain}_s"
+    return f"{full}.{statistic}" if statistic else full, metric
 
 
 def parse_limit(text: str) -> Limit:
@@ -128,19 +139,6 @@ def parse_limit(text: str) -> Limit:
         known = [m.name.removesuffix("_s").removeprefix("turn.") for m in ROW_METRICS]
         raise InputError(f"'{text}': no metric '{name}' of turns or programs{near_or_all(name, known)}")
     return Limit(metric, _value(text, metric, value))
-
-
-def _metric(text: str, name: str) -> Metric:
-    metric = find_metric(name) or find_metric(f"{name}_s")
-    if metric is not None:
-        return metric
-    known = [metric.name.removesuffix("_s") for metric in METRICS]
-    hint = did_you_mean(name, known) or "; `agentservesim metrics` lists them"
-    raise InputError(f"'{text}': no metric '{name}'{hint}")
-
-
-def _full_name(metric: Metric, name: str) -> str:
-    return f"{name}_s" if metric.name.endswith("_s") and not name.endswith("_s") else name
 
 
 def _value(text: str, metric: Metric, value: str) -> float:

@@ -1,0 +1,44 @@
+"""What the runs of a grid of settings say: each metric at each point, with its spread over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from agentservesim.experiment.comparison import Run
+from agentservesim.experiment.intervals import CONFIDENCE, Estimate, t_interval
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of the grid: its name, and every metric that has a value at all seeds, by place."""
+
+    name: str
+    metrics: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All points, in the order of the grid."""
+
+    points: Sequence[Point]
+    seeds: Sequence[int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For sweep.json."""
+        points = {
+            point.name: {place: asdict(estimate) for place, estimate in point.metrics.items()}
+            for point in self.points
+        }
+        return {"schema_version": 1, "seeds": list(self.seeds), "confidence": CONFIDENCE, "points": points}
+
+
+def gather(arms: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> Sweep:
+    """The points of a sweep, one for each arm."""
+    return Sweep([Point(name, _estimates(runs)) for name, runs in arms.items()], seeds)
+
+
+def _estimates(runs: Sequence[Run]) -> dict[str, Estimate]:
+    places = [place for place in runs[0].values if all(place in run.values for run in runs)]
+    return {place: t_interval([run.values[place] for run in runs]) for place in places}
