@@ -63,7 +63,7 @@ def recorded() -> Recorder:
         assert models[change.instance].on_change is not None
         models[change.instance].on_change(change)  # type: ignore[misc]
     assert models[0].on_transfer is not None
-    models[0].on_transfer(TransferRecord(0, "a", "a", "hbm-slow-ram", "demote", 200, 2 * S, 2 * S, 4 * S))
+    models[0].on_transfer(TransferRecord(0, "a", "a", "hbm-slow-ram", "demote", 200, 2 * S, 2 * S, 4 * S, 0))
     recorder.clock_ps = 20 * S
     return recorder
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from agentservesim.kernel import Kernel
-from agentservesim.kv.links import Link, Transfer
+from agentservesim.kv.links import Link, Network, Transfer
 from agentservesim.kv.pool import BlockPool, Hit, Holding
 from agentservesim.kv.sessions import Session, TransferRecord
 from agentservesim.kv.tiers import KvShape, Tier
@@ -176,6 +176,43 @@ class Copies:
 
         return arrived
 
+    def across(
+        self,
+        session: Session,
+        holding: Holding,
+        end: int,
+        source: Copies,
+        have: Hit,
+        network: Network,
+        keep: bool,
+        done: Callable[[int], None],
+    ) -> None:
+        """Bring blocks up to `end` behind what the holding has from another instance's HBM, which has
+        `have`; `done(picoseconds it took)` at the end. The source then frees what it has, unless it is to
+        `keep` it for LRU."""
+        missing = end - holding.blocks
+        held = source.hold(source._pool, holding.path, have)
+        self._pool.take(missing)
+        holding.blocks = end
+        self.loads += 1
+        self._pool.in_flight += missing
+        source._changed()
+
+        def arrived(transfer: Transfer) -> None:
+            source._freed()
+            source.let_go(held, evict_first=not keep)
+            source._changed()
+            self.note(session, network.links[self._index], "replicate" if keep else "move", transfer, source._index)
+            self._wake()
+            self.loads -= 1
+            self._pool.in_flight -= missing
+            self._pool.store(holding, end)
+            done(self._kernel.now - transfer.asked_ps)
+            self._changed()
+
+        network.send(missing * self.shape.block_bytes, source._index, self._index, arrived)
+        self._changed()
+
     # ---- the ledger ---------------------------------------------------------------------------
 
     def hold(self, pool: BlockPool, path: Path, hit: Hit, more: int = 0, start: int = 0) -> Holding:
@@ -201,8 +238,10 @@ class Copies:
         pool.in_flight -= claimed
         pool.release(holding, evict_first)
 
-    def note(self, session: Session, link: Link, verb: str, transfer: Transfer) -> None:
-        """Tell who listens of a copy that ended."""
+    def note(
+        self, session: Session, link: Link, verb: str, transfer: Transfer, source: int | None = None
+    ) -> None:
+        """Tell who listens of a copy that ended; `source` is the instance it came from, if another one."""
         if self.on_transfer is not None:
             self.on_transfer(
                 TransferRecord(
@@ -214,5 +253,6 @@ class Copies:
                     transfer.asked_ps,
                     transfer.start_ps,
                     transfer.end_ps,
+                    self._index if source is None else source,
                 )
             )

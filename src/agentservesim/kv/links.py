@@ -75,6 +75,42 @@ class Link:
         return transfer
 
 
+OUT, IN = False, True
+"""Directions of an instance's network interface, as directions of a `Link`."""
+
+
+class Network:
+    """One interface per instance.
+
+    A transfer enters the sender's way out and the receiver's way in at once, and has arrived when both are
+    through with it: on idle interfaces it takes as long as on one of them.
+    """
+
+    def __init__(self, config: LinkConfig, instances: int, kernel: Kernel, interfaces: int = 1) -> None:
+        """Each instance has so many `interfaces`, side by side."""
+        self.links = [Link(config, kernel, interfaces) for _ in range(instances)]
+
+    def estimate_ps(self, size: int, source: int, goal: int) -> int:
+        """From asking to arrival of `size` bytes, what waits for the interfaces included."""
+        if not size or source == goal:
+            return 0
+        out, into = self.links[source], self.links[goal]
+        return max(out.backlog_ps(OUT), into.backlog_ps(IN)) + into.alone_ps(size, IN)
+
+    def send(self, size: int, source: int, goal: int, done: Callable[[Transfer], None]) -> None:
+        """Send `size` bytes; `done(transfer)`, of the way that took longer, when the last one has arrived."""
+        left = 2
+
+        def arrived(transfer: Transfer) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                done(transfer)
+
+        self.links[source].send(size, OUT, arrived)
+        self.links[goal].send(size, IN, arrived)
+
+
 class _Fifo:
     """One transfer after the other."""
 

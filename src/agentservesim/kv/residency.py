@@ -23,6 +23,7 @@ from agentservesim.kernel import Kernel
 from agentservesim.kv.advice import Advice
 from agentservesim.kv.config import HBM
 from agentservesim.kv.copies import Copies, Plan
+from agentservesim.kv.links import Network
 from agentservesim.kv.pool import BlockPool, Hit, Holding
 from agentservesim.kv.ranking import Ranking
 from agentservesim.kv.sessions import (
@@ -321,9 +322,36 @@ class Residency:
         room = self.pool.free - hit.free
         if not plan or room <= 0:
             return False
+        end = min(hit.blocks + room, plan[-1][2])
+        pin, arrived = self._expect(chain, hit, end)
+        self._copies.up(chain.session, pin.holding, plan, end, arrived)
+        return True
+
+    def bring(self, chain: Chain, source: Residency, network: Network, keep: bool) -> bool:
+        """Have the KV of a session sent from another instance's HBM, as far as there is room here.
+
+        The chain is this instance's from now on; turns of its session wait for what is on its way. False
+        if there is nothing to send.
+        """
+        self.chains[chain.session] = chain
+        self._wake()
+        source._wake()
+        here = self.pool.lookup(chain.path, chain.blocks)
+        there = source.pool.lookup(chain.path, chain.blocks)
+        end = min(there.blocks, here.blocks + self.pool.free - here.free)
+        if end <= here.blocks:
+            return False
+        pin, arrived = self._expect(chain, here, end)
+        self._copies.across(
+            chain.session, pin.holding, end, source._copies, there, network, keep, arrived
+        )
+        return True
+
+    def _expect(self, chain: Chain, hit: Hit, end: int) -> tuple[Pin, Callable[[int], None]]:
+        """Pin a hit and, behind it, the blocks up to `end` that are on their way; what is returned is to be
+        called when they are there."""
         pin = chain.pin = chain.coming_up = self._hold(chain, hit, FOREVER, False)
         pin.loading = True
-        end = min(hit.blocks + room, plan[-1][2])
 
         def arrived(_: int) -> None:
             pin.loading = False
@@ -339,8 +367,7 @@ class Residency:
             for since_ps, done in waiting:
                 done(self._kernel.now - since_ps)
 
-        self._copies.up(chain.session, pin.holding, plan, end, arrived)
-        return True
+        return pin, arrived
 
     # ---- loading ------------------------------------------------------------------------------
 

@@ -84,7 +84,10 @@ class Kept(Mapping[str, int]):
 
 
 class TransferRecord(NamedTuple):
-    """A copy between two tiers. What is spilled belongs to no session: both ids are empty then."""
+    """A copy between two tiers, or from the HBM of another instance, the `source`.
+
+    What is spilled belongs to no session: both ids are empty then.
+    """
 
     instance: int
     program_id: str
@@ -95,6 +98,7 @@ class TransferRecord(NamedTuple):
     asked_ps: int
     start_ps: int
     end_ps: int
+    source: int
 
 
 class ResidencyRecord(NamedTuple):

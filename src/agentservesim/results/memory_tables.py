@@ -13,7 +13,8 @@ STATES = ("active", "pinned", "cached", "in_flight", "free")
 
 COLUMNS: dict[str, str] = {
     "link": "the two tiers that the link joins, the faster one first",
-    "verb": "demote and spill go down, promote comes up",
+    "verb": "demote and spill go down, promote comes up; move and replicate come from another instance",
+    "source": "index of the instance whose KV it is: another one's where it is moved or replicated",
     "bytes": "KV bytes, over all ranks",
     "asked_s": "the copy was asked for",
     "start_s": "the link began with it",
