@@ -1,5 +1,6 @@
 """Tools to test the simulator with, for its developers and for authors of policies."""
 
 from agentservesim.testing.residency_laws import ResidencyLaws
+from agentservesim.testing.scheduler_laws import SchedulerLaws
 
-__all__ = ["ResidencyLaws"]
+__all__ = ["ResidencyLaws", "SchedulerLaws"]

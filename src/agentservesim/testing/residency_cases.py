@@ -36,6 +36,10 @@ MS = PS_PER_S // 1000
 MOST_EVENTS = 2_000_000
 BLOCK = 4
 BLOCK_BYTES = 1000
+LONGEST_STEPS_S = 2.0
+"""Longer than the steps that are under way at one time."""
+
+TENANTS = ("gold", "silver", "")
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,8 @@ def draw_case(seed: int, cramped: bool = False, needs: Sequence[str] = (), size:
     """Up to `size` programs of up to `size` turns under memory pressure, with the tiers in `needs`."""
     random = Random(seed)
     trunk = Segment()
-    programs = tuple(_draw_program(random, f"p{i}", trunk, size) for i in range(random.randint(1, size)))
+    count = random.randint(1, size)
+    programs = tuple(_draw_program(random, i, trunk, size) for i in range(count))
     longest = max(turn.total_tokens for program in programs for turn in program.turns)
     need = -(-longest // BLOCK) + 1
     engine = EngineConfig(
@@ -166,8 +171,9 @@ def draw_case(seed: int, cramped: bool = False, needs: Sequence[str] = (), size:
     return Case(programs, engine, need + 1 + room, instances, memory, random.choice([0.0, 0.0, 0.3]), seed, scheduler)
 
 
-def _draw_program(random: Random, name: str, trunk: Segment, size: int) -> Program:
+def _draw_program(random: Random, number: int, trunk: Segment, size: int) -> Program:
     """Turns in one or two sessions; each goes on from its session's last turn, or begins anew."""
+    name = f"p{number}"
     turns: list[Turn] = []
     last: dict[str, tuple[int, Path]] = {}
     for index in range(random.randint(1, size)):
@@ -203,7 +209,8 @@ def _draw_program(random: Random, name: str, trunk: Segment, size: int) -> Progr
             )
         )
         last[session] = index, path
-    return Program(name, random.choice([0, 0, 10, 100, 1000]) * MS, tuple(turns))
+    arrival_ps = random.choice([0, 0, 10, 100, 1000]) * MS
+    return Program(name, arrival_ps, tuple(turns), tenant=TENANTS[number % len(TENANTS)])
 
 
 def draw_memory(random: Random, need: int, cramped: bool, needs: Sequence[str] = ()) -> MemoryConfig:
@@ -256,8 +263,31 @@ def other_future(case: Case, past: Outcome, at_s: float) -> Case:
     return replace(case, programs=tuple(programs))
 
 
-def play(case: Case, policy: object, *, leap: bool = True, audit_every: int = 0) -> Outcome:
-    """Run a case; with `audit_every` the ledgers are audited after every so many events of the clock.
+def other_replies(case: Case, past: Outcome, at_s: float) -> Case:
+    """The same case, in which replies that are not done well after a time are longer."""
+    done_s = {(turn.program_id, turn.index): to_s(turn.finish_ps) for turn in past.turns}
+
+    def longer(program: Program, turn: Turn) -> Turn:
+        if done_s[program.id, turn.index] <= at_s + LONGEST_STEPS_S:
+            return turn
+        path = (*turn.path[:-1], (turn.path[-1][0], turn.path[-1][1] + BLOCK))
+        return replace(turn, output_tokens=turn.output_tokens + BLOCK, path=path)
+
+    programs = [replace(p, turns=tuple(longer(p, turn) for turn in p.turns)) for p in case.programs]
+    return replace(case, programs=tuple(programs))
+
+
+def play(
+    case: Case,
+    policy: object,
+    *,
+    scheduler: object = None,
+    leap: bool = True,
+    audit_every: int = 0,
+) -> Outcome:
+    """Run a case under a residency policy, and a scheduling policy in place of the case's own.
+
+    With `audit_every` the ledgers are audited after every so many events of the clock.
 
     Raises InputError where the policy fails, or turns are left that nothing can serve.
     """
@@ -275,9 +305,10 @@ def play(case: Case, policy: object, *, leap: bool = True, audit_every: int = 0)
         leap=leap,
         memory=case.memory,
         residency=policy,
-        scheduler=load_policy("scheduler", case.scheduler),
+        scheduler=scheduler or load_policy("scheduler", case.scheduler),
     )
-    watch(policy, outcome.decisions, lambda: to_s(fleet.now_ps))
+    for watched in (policy, scheduler):
+        watch(watched, outcome.decisions, lambda: to_s(fleet.now_ps))
     for residency in fleet.residencies:
         residency.on_transfer = outcome.transfers.append
         if audit_every:
@@ -305,19 +336,23 @@ def watch(policy: object, log: list[tuple[float, str, object]], now_s: Callable[
     def watched(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
             answer = method(*arguments)
-            if name in ("tick", "rank"):
+            if name in ("tick", "rank", "victims"):
                 answer = list(answer)
             told = answer
             if name == "tick":
                 told = [(chain.program_id, chain.session_id, placement) for chain, placement in answer]
             elif name == "rank":
                 told = [(chain.program_id, chain.session_id) for chain in answer]
+            elif name == "key":
+                told = arguments[0].id, answer
+            elif name == "victims":
+                told = [request.id for request in answer]
             log.append((now_s(), name, told))
             return answer
 
         return call
 
-    for name in ("place", "tick", "rank", "resume"):
+    for name in ("place", "tick", "rank", "resume", "key", "victims"):
         method = getattr(policy, name, None)
         if method is not None:
             object.__setattr__(policy, name, watched(name, method))

@@ -35,7 +35,7 @@ class Continuum:
 
     def victims(self, running: Sequence[RequestView], now_s: float) -> list[RequestView]:
         """The program that arrived last first; of one program, the request that was admitted last."""
-        return sorted(running[::-1], key=lambda request: -request.program.arrival_s)
+        return sorted(running, key=lambda request: request.program.arrival_s)[::-1]
 
     def observe(self, event: SchedulerEvent) -> None:
         """Forget what is done."""

@@ -1,0 +1,82 @@
+"""Laws that every scheduling policy must keep, as tests that a policy's author inherits.
+
+    from agentservesim.testing import SchedulerLaws
+
+    class TestMyPolicy(SchedulerLaws):
+        def make_policy(self):
+            return MyPolicy(weight=3.0)
+
+`pytest` then plays random programs on random memory (see `testing.residency_cases`) under the policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from unittest import SkipTest
+
+from agentservesim.engine.order import Order
+from agentservesim.policies import load_policy
+from agentservesim.policies.protocols import OraclePolicy
+from agentservesim.testing.residency_cases import Case, Outcome, draw_case, other_future, other_replies, play
+
+RESIDENCIES = ("lru", "pin-always", "ttl,ttl_s=0.5", "lru", "continuum-preview")
+"""What is done with KV meanwhile, case by case: pins stand in the way, and are broken."""
+
+
+class SchedulerLaws:
+    """Inherit, give `make_policy`, and run pytest. `seeds` are the cases that are played."""
+
+    seeds: range = range(12)
+
+    def make_policy(self) -> object:
+        """A new policy object; called once for each run."""
+        raise NotImplementedError
+
+    def play(self, case: Case, leap: bool = True, audit_every: int = 0) -> Outcome:
+        """Play a case with a new policy object."""
+        residency = load_policy("residency", RESIDENCIES[case.seed % len(RESIDENCIES)])
+        return play(case, residency, scheduler=self.make_policy(), leap=leap, audit_every=audit_every)
+
+    def test_it_is_a_policy(self) -> None:
+        """It says when its keys change, and how often it wants to be asked."""
+        Order(self.make_policy())
+
+    def test_every_turn_completes(self) -> None:
+        """Nobody waits for ever, and every block is free or held by somebody who is known, all the time."""
+        for seed in self.seeds:
+            case = draw_case(seed)
+            outcome = self.play(case, audit_every=7)
+            assert len(outcome.turns) == sum(len(p.turns) for p in case.programs), f"case {seed}"
+
+    def test_it_is_deterministic(self) -> None:
+        """The same programs meet the same decisions and the same times."""
+        for seed in self.seeds:
+            case = draw_case(seed)
+            assert self.play(case) == self.play(case), f"case {seed}"
+
+    def test_leaping_equals_stepping(self) -> None:
+        """Neither the policy nor its result notices whether the engine leaps: `changes` says the truth."""
+        for seed in self.seeds:
+            case = draw_case(seed)
+            assert self.play(case, leap=True) == self.play(case, leap=False), f"case {seed}"
+
+    def test_it_sees_no_future(self) -> None:
+        """Neither later gaps and turns nor longer replies change what is decided before (oracles may skip)."""
+        if isinstance(self.make_policy(), OraclePolicy):
+            raise SkipTest("an oracle: it is told how long replies will be")
+        for seed in self.seeds:
+            case = draw_case(seed)
+            case = replace(case, blocks=case.blocks + 2)
+            here = self.play(case)
+            if not here.decisions:
+                continue
+            at_s = here.decisions[len(here.decisions) // 2][0]
+            for change in (other_future, other_replies):
+                there = self.play(change(case, here, at_s))
+                assert here.decided_before(at_s) == there.decided_before(at_s), f"case {seed}"
+
+    def test_it_manages_with_next_to_nothing(self) -> None:
+        """A pool for one program is no reason to raise, or to stop."""
+        for seed in self.seeds:
+            case = draw_case(seed, cramped=True)
+            assert len(self.play(case).turns) == sum(len(p.turns) for p in case.programs), f"case {seed}"
