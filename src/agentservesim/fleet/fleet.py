@@ -24,7 +24,15 @@ from agentservesim.kv.residency import Chain, Residency
 from agentservesim.kv.tiers import KvShape
 from agentservesim.model import InputError, Listener, Turn, TurnRecord, Workload, to_ps
 from agentservesim.policies.admission import Always
-from agentservesim.policies.protocols import NO_HINTS, Prefilled, ProgramEnded, Router, TurnFinished, TurnView
+from agentservesim.policies.protocols import (
+    NO_HINTS,
+    OraclePolicy,
+    Prefilled,
+    ProgramEnded,
+    Router,
+    TurnFinished,
+    TurnView,
+)
 from agentservesim.policies.residency import Lru
 from agentservesim.policies.scheduling import Fcfs
 
@@ -82,6 +90,8 @@ class Fleet:
         self._progress: Callable[[int], None] | None = None
         self._turns = workload.num_turns
         self._order = order = order_of(scheduler or Fcfs())
+        if isinstance(scheduler, OraclePolicy):
+            scheduler.replies |= {p.id: tuple(t.output_tokens for t in p.turns) for p in workload.programs}
         engines = build_engines(instances, kernel, self._finished, order=order, leap=leap, listener=listener)
         self._network = Network(network, instances, kernel) if network is not None else None
         self._servers = [
