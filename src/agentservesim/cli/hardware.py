@@ -87,3 +87,36 @@ def _print(found: Calibration) -> None:
         if error is not None:
             print(f"{label}: {error.steps:,} steps, each {error.mape:.1%} off, sum {error.total:+.2%}")
     print(f"spread of the logs' speeds: {found.speed_spread:.1%}; of steps: {found.step_spread:.1%}")
+
+
+def profile(
+    model: Annotated[str, typer.Argument(help="Catalogue name, Hub name, or a config.json or its folder.")],
+    out: Annotated[Path, typer.Option(help="New folder for the tables.")],
+    device: Annotated[
+        str, typer.Option(help="cuda, cuda:1, cpu (all PyTorch), or numpy to try the profiler out.")
+    ] = "cuda",
+    tensor_parallel_size: Annotated[
+        int, typer.Option(min=1, max=64, help="Shapes are those of one of so many ranks.")
+    ] = 1,
+    max_tokens: Annotated[int, typer.Option(min=16, help="Most tokens of a step.")] = 8192,
+    max_context: Annotated[int, typer.Option(min=32, help="Most tokens of a sequence.")] = 65536,
+    max_rows: Annotated[int, typer.Option(min=1, help="Most decode rows of a step.")] = 256,
+) -> None:
+    """Measure a model's operators on this machine's accelerator, and write tables for --tables."""
+    from agentservesim.cost.modelnames import load_model
+    from agentservesim.profiling import Grid, link_of, open_device
+    from agentservesim.profiling import profile as measure
+
+    grid = Grid(max_tokens=max_tokens, max_context=max(max_context, max_tokens), max_rows=max_rows)
+
+    def tell(name: str, rows: int) -> None:
+        print(f"\r{name}: {rows} rows ", end="", file=sys.stderr, flush=True)
+
+    progress = tell if sys.stderr.isatty() else None
+    measure(
+        load_model(model), open_device(device), out, ranks=tensor_parallel_size, grid=grid, progress=progress
+    )
+    for direction, words in (("down", "device to host"), ("up", "host to device")):
+        bytes_per_s, overhead_s = link_of(out, direction)
+        print(f"{words}: {bytes_per_s / 1e9:.1f} GB/s, {overhead_s * 1e6:.1f} us a copy")
+    print(f"tables are in {out}; price steps with --tables {out}")
