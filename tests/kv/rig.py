@@ -68,8 +68,8 @@ class Rig:
                 _nothing,
             )
             model.server = cast(ServerView, None)  # nobody here looks at it
-            model.on_transfer = self.transfers.append
-            model.on_change = self.changes.append
+            model.copies.on_transfer = self.transfers.append
+            model.ledger.on_change = self.changes.append
             self.models.append(model)
         self.model = self.models[0]
         self.pool = self.model.pool

@@ -22,7 +22,7 @@ def test_a_pin_keeps_its_blocks_until_the_next_turn_is_admitted() -> None:
     rig.run(2)
     rig.back("a")
     rig.run(50)  # the deadline is past, but the session is back and waits
-    assert not rig.model.reclaim(1, running=False)
+    assert not rig.model.pins.reclaim(1, running=False)
     rig.crowd()
     assert rig.has(path) == 8
     rig.admit("a", path)
@@ -46,9 +46,9 @@ def test_an_expired_pin_is_kept_until_blocks_are_short() -> None:
     rig.turn("a", path)
     rig.run(100)
     assert rig.pool.used == 8
-    assert rig.model.reclaim(3, running=False)
+    assert rig.model.pins.reclaim(3, running=False)
     assert rig.pool.used == 0
-    assert rig.model.forced_unpins == 0  # its time was up
+    assert rig.model.pins.forced_unpins == 0  # its time was up
 
 
 def test_a_session_that_goes_elsewhere_leaves_no_pin_and_no_timer() -> None:
@@ -91,17 +91,17 @@ def test_expired_pins_go_first_and_none_goes_in_vain() -> None:
     assert rig.pool.used == 16
 
     def reclaim(blocks: int, running: bool) -> str:
-        rig.model.reclaim(blocks, running)
+        rig.model.pins.reclaim(blocks, running)
         return "".join(c.session[0] for c in rig.model.chains.values() if c.pin is not None)
 
     assert reclaim(5, running=False) == "abcd"  # expired ones are not enough: kept
     assert reclaim(13, running=True) == "abcd"  # soft ones neither
     assert reclaim(4, running=False) == "bcd"
     assert reclaim(1, running=True) == "cd"  # the latest deadline
-    assert rig.model.forced_unpins == 1
+    assert rig.model.pins.forced_unpins == 1
     assert reclaim(1, running=True) == "d"
     assert reclaim(1, running=True) == "d"  # hard
-    assert rig.model.forced_unpins == 2
+    assert rig.model.pins.forced_unpins == 2
     rig.audit()
 
 
@@ -109,10 +109,10 @@ def test_what_two_pins_share_is_freed_by_both_together() -> None:
     rig, first = Rig(Script(PIN, PIN)), content(8)
     rig.turn("a", first)
     rig.turn("b", behind(first, 6, 8))
-    assert not rig.model.reclaim(11, running=True)
-    assert rig.model.forced_unpins == 0
-    assert rig.model.reclaim(10, running=True)
-    assert (rig.pool.used, rig.model.forced_unpins) == (0, 2)
+    assert not rig.model.pins.reclaim(11, running=True)
+    assert rig.model.pins.forced_unpins == 0
+    assert rig.model.pins.reclaim(10, running=True)
+    assert (rig.pool.used, rig.model.pins.forced_unpins) == (0, 2)
 
 
 def test_the_valve_breaks_soft_pins_then_hard_ones_gaps_first() -> None:
@@ -123,11 +123,11 @@ def test_the_valve_breaks_soft_pins_then_hard_ones_gaps_first() -> None:
         rig.turn(name, content(3))
     rig.back("e")
     broken = []
-    while rig.model.open_valve():
+    while rig.model.pins.open_valve():
         left = {c.session[0] for c in rig.model.chains.values() if c.pin is not None}
         broken.append(({*"hsle"} - left - {*broken}).pop())
     assert broken == ["l", "s", "e", "h"]
-    assert rig.model.forced_unpins == 4
+    assert rig.model.pins.forced_unpins == 4
 
 
 # ---- copies down --------------------------------------------------------------------------------

@@ -38,8 +38,9 @@ def link(seconds_down: int, seconds_up: int) -> Link:
 
 def memory(made: Link, held_byte_s: int, unpins: int) -> Residency:
     tier = SimpleNamespace(name="slow-ram", link=made, links={"hbm": made})
-    counters = {"held_in_gap_byte_ps": held_byte_s * S, "forced_unpins": unpins}
-    return cast(Residency, SimpleNamespace(tiers=(tier,), **counters))
+    pins = SimpleNamespace(held_in_gap_byte_ps=held_byte_s * S, forced_unpins=unpins)
+    parts = {"pins": pins, "copies": SimpleNamespace(), "ledger": SimpleNamespace()}
+    return cast(Residency, SimpleNamespace(tiers=(tier,), **parts))
 
 
 def recorded() -> Recorder:
@@ -60,10 +61,12 @@ def recorded() -> Recorder:
         ResidencyRecord(0, 10 * S, "hbm", 0, 0, 10, 0, 0),
         ResidencyRecord(1, 15 * S, "hbm", 0, 0, 0, 5, 15),
     ):
-        assert models[change.instance].on_change is not None
-        models[change.instance].on_change(change)  # type: ignore[misc]
-    assert models[0].on_transfer is not None
-    models[0].on_transfer(TransferRecord(0, "a", "a", "hbm-slow-ram", "demote", 200, 2 * S, 2 * S, 4 * S, 0))
+        on_change = models[change.instance].ledger.on_change
+        assert on_change is not None
+        on_change(change)
+    on_transfer = models[0].copies.on_transfer
+    assert on_transfer is not None
+    on_transfer(TransferRecord(0, "a", "a", "hbm-slow-ram", "demote", 200, 2 * S, 2 * S, 4 * S, 0))
     recorder.clock_ps = 20 * S
     return recorder
 
@@ -123,10 +126,9 @@ def test_without_tiers_and_pins_there_is_nothing_of_them() -> None:
 
 def test_pins_without_tiers_have_the_tables_but_no_links() -> None:
     recorder = Recorder()
-    recorder.watch(
-        [cast(Residency, SimpleNamespace(tiers=(), held_in_gap_byte_ps=5 * S, forced_unpins=0))],
-        [Pool(10, 100)],
-    )
+    parts = {"copies": SimpleNamespace(), "ledger": SimpleNamespace()}
+    pins = SimpleNamespace(held_in_gap_byte_ps=5 * S, forced_unpins=0)
+    recorder.watch([cast(Residency, SimpleNamespace(tiers=(), pins=pins, **parts))], [Pool(10, 100)])
     recorder.turn_done(replace(FIRST, program_id="b"))
     recorder.clock_ps = 20 * S
     summary = make_result(FACTS, recorder, PROGRAMS[1:], LAST).summary

@@ -98,11 +98,11 @@ class Memory:
     @property
     def may_reclaim(self) -> bool:
         """Whether there are expired pins, which a waiting request may have freed."""
-        return self.residency.has_expired
+        return self.residency.pins.has_expired
 
     def reclaim(self, blocks: int, running: bool) -> bool:
         """Give up pins for a request that is short of blocks; True if that freed as many."""
-        return blocks > 0 and self.residency.reclaim(blocks, running)
+        return blocks > 0 and self.residency.pins.reclaim(blocks, running)
 
     def open_valve(self, head: Request | None = None) -> bool:
         """Make room because nothing else can go on; True if that was possible.
@@ -110,9 +110,9 @@ class Memory:
         Pins are broken first; then requests that wait with loaded KV give it back to LRU, the one
         loaded last first, all but the `head` of the queue.
         """
-        if self._loading or self.residency.copies_under_way:
+        if self._loading or self.residency.copies.in_hbm:
             return False
-        if self.residency.open_valve():
+        if self.residency.pins.open_valve():
             return True
         for request in reversed(self._loaded):
             if request is not head:

@@ -127,7 +127,7 @@ def equip(
             config.load == "layerwise",
         )
         residency.server = MemoryView(kernel, instance, step_time, tiers, shape)
-        residency.on_break = instance.scheduler.unpinned
+        residency.pins.on_break = instance.scheduler.unpinned
         instance.scheduler.memory = Memory(residency, instance.scheduler.pool, shape.layers)
         models.append(residency)
     return models

@@ -202,7 +202,9 @@ class Copies:
             source._freed()
             source.let_go(held, evict_first=not keep)
             source._changed()
-            self.note(session, network.links[self._index], "replicate" if keep else "move", transfer, source._index)
+            self.note(
+                session, network.links[self._index], "replicate" if keep else "move", transfer, source._index
+            )
             self._wake()
             self.loads -= 1
             self._pool.in_flight -= missing

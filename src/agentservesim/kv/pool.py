@@ -162,7 +162,7 @@ NO_HIT = Hit((), 0, 0, None)
 class BlockPool:
     """Counts, hits and evictions of `num_blocks` KV blocks, one of which is vLLM's null block.
 
-    `pinned` and `in_flight` count what pins and copies took from the free queue; those who make them keep
+    `free` blocks are unreferenced, `blank` ones of them without content; `pinned` and `in_flight` count what pins and copies took from the free queue; those who make them keep
     the counts. If set, `on_hash(holding, first, end)` and `on_evict(segment, first, end)` are called with the
     blocks just hashed, or just evicted (the highest index went first).
 
@@ -190,7 +190,8 @@ class BlockPool:
         self.on_shortage: Callable[[int], int] | None = None
         self.on_condemn: Callable[[Segment, int, int], None] | None = None
         self.contended = 0
-        self._blanks = self._all_blanks = num_blocks - 1
+        self.blank = num_blocks - 1
+        self._blanks = num_blocks - 1
         self._segments: dict[Segment, SegmentBlocks] = {}
         self._clock = 0
         self._head = Extent(None, 0, 0)
@@ -280,10 +281,10 @@ class BlockPool:
         self.free -= count
         if count <= self._blanks:
             self._blanks -= count
-            self._all_blanks -= count
+            self.blank -= count
             return
         count -= self._blanks
-        self._all_blanks -= self._blanks
+        self.blank -= self._blanks
         self._blanks = 0
         watched = self.is_watched
         while count:
@@ -298,7 +299,7 @@ class BlockPool:
             count -= taken
             lane = extent.lane
             if lane is None:
-                self._all_blanks -= taken
+                self.blank -= taken
             else:
                 self.evicted_blocks += taken
                 if self.on_evict is not None:
@@ -401,7 +402,7 @@ class BlockPool:
             self.end_writing(holding)
         blanks = holding.blocks - holding.hashed
         self.free += blanks
-        self._all_blanks += blanks
+        self.blank += blanks
         if self.blanks_first or not self.caching:
             self._blanks += blanks
         elif blanks:
@@ -501,23 +502,34 @@ class BlockPool:
 
     def _reference(self, lane: Lane, first: int, end: int) -> None:
         extents = lane.extents
-        if len(extents) == 1 and extents[0].refs and extents[0].first == first and extents[0].end == end:
-            extents[0].refs += 1
+        extent = extents[0]
+        if len(extents) == 1 and extent.first == first and extent.end == end:
+            if extent.refs == 0:
+                self._claim(extent)
+            extent.refs += 1
             return
         low, high = self._bounds(lane, first, end)
         for extent in lane.extents[low:high]:
             if extent.refs == 0:
-                self._unlink(extent)
-                extent.condemned = False
-                self.free -= extent.end - extent.first
+                self._claim(extent)
             extent.refs += 1
         if len(extents) > 1:
             self._join(lane, low, high)
 
+    def _claim(self, extent: Extent) -> None:
+        """Take an extent out of the free queue."""
+        self._unlink(extent)
+        extent.condemned = False
+        self.free -= extent.end - extent.first
+
     def _dereference(self, lane: Lane, first: int, end: int) -> None:
         extents = lane.extents
-        if len(extents) == 1 and extents[0].refs > 1 and extents[0].first == first and extents[0].end == end:
-            extents[0].refs -= 1
+        extent = extents[0]
+        if len(extents) == 1 and extent.first == first and extent.end == end:
+            extent.refs -= 1
+            if extent.refs == 0:
+                self.free += end - first
+                self._append(extent)
             return
         low, high = self._bounds(lane, first, end)
         for index in range(high - 1, low - 1, -1):
@@ -595,12 +607,7 @@ class BlockPool:
     @property
     def cached(self) -> int:
         """Unreferenced blocks that still hold content."""
-        return self.free - self._all_blanks
-
-    @property
-    def counts(self) -> tuple[int, int, int, int]:
-        """Blocks that are unreferenced, those of them without content, pinned ones, those in flight."""
-        return self.free, self._all_blanks, self.pinned, self.in_flight
+        return self.free - self.blank
 
     def copies(self, segment: Segment) -> Iterator[tuple[int, int]]:
         """Runs of blocks [first, end) of a segment that have content, once for each copy of it."""
@@ -654,7 +661,7 @@ class BlockPool:
         assert used == self.used
         queue_blocks = self._blanks + sum(x.end - x.first for x in self._queue())
         assert queue_blocks == self.free
-        assert self._all_blanks == self._blanks + sum(x.end - x.first for x in self._queue() if x.lane is None)
+        assert self.blank == self._blanks + sum(x.end - x.first for x in self._queue() if x.lane is None)
 
 
 def _covers(holdings: Sequence[Holding]) -> dict[Lane, list[tuple[int, int]]]:

@@ -2,15 +2,9 @@
 
 A policy says where (see `policies.protocols.Residency`); the mechanics are here:
 
-* A pin is a holding on the HBM pool, like a request's: what it covers cannot be evicted.
+* A pin keeps KV in HBM (see `kv.pins`). A session that comes back keeps its pin until its turn is admitted.
 * A copy holds its source and, from the start, its destination (see `kv.copies`).
-* A session that comes back keeps its pin until its turn is admitted.
-* A pin whose time is up when the policy says it is expired: it is kept until blocks are short.
-* Expired pins go first, earliest deadline first; then, if a running request is short, soft ones, latest
-  deadline first. None is given up where all of them would not be enough.
-* The valve: if nothing runs and nothing is on its way, pins are broken one by one until the head of
-  the queue fits, soft ones before hard ones, those of sessions in their gap before those of waiting
-  turns, the latest deadline first. A turn that runs alone and is short opens it too.
+* What is evicted may be written to a slower tier (`kv.spill`), or chosen by the policy (`kv.ranking`).
 """
 
 from __future__ import annotations
@@ -23,18 +17,12 @@ from agentservesim.kernel import Kernel
 from agentservesim.kv.advice import Advice
 from agentservesim.kv.config import HBM
 from agentservesim.kv.copies import Copies, Plan
+from agentservesim.kv.ledger import Ledger
 from agentservesim.kv.links import Network
+from agentservesim.kv.pins import Pins
 from agentservesim.kv.pool import BlockPool, Hit, Holding
 from agentservesim.kv.ranking import Ranking
-from agentservesim.kv.sessions import (
-    FOREVER,
-    Chain,
-    Kept,
-    Pin,
-    ResidencyRecord,
-    Session,
-    TransferRecord,
-)
+from agentservesim.kv.sessions import FOREVER, Chain, Kept, Pin, ResidencyRecord, Session, TransferRecord
 from agentservesim.kv.spill import Hits, Spill
 from agentservesim.kv.tiers import KvShape, Tier
 from agentservesim.model import Path, to_ps, to_s
@@ -56,9 +44,6 @@ class Residency:
     `server` is what the policy sees of the instance. `wake` cuts a leap short: it is called before
     the HBM pool is touched from outside a step; `freed` before blocks are given back to it, and
     `catch_up` only brings it up to date.
-    `on_change(record)` is told what a tier holds, when a gap begins or ends, a turn is admitted, a session
-    ends, a copy begins or ends, or a pin breaks, and it is not what was told last. `on_break(program_id)` is
-    called when a pin is broken.
     """
 
     def __init__(
@@ -77,38 +62,26 @@ class Residency:
         self.index = index
         self.tiers = tiers = tiers if pool.caching else ()
         self.layerwise = layerwise
-        self.forced_unpins = 0
-        self.held_in_gap_byte_ps = 0
         self.server: ServerView
         self.chains: dict[Session, Chain] = {}
-        self.on_change: Callable[[ResidencyRecord], None] | None = None
-        self.on_break: Callable[[str], None] | None = None
-        self._kernel = kernel
         self.pool = pool
+        self._pools = {HBM: pool} | {tier.name: tier.pool for tier in tiers}
+        self.ledger = Ledger(index, kernel, self._pools, catch_up)
+        self._changed = changed = self.ledger.changed
+        self.pins = Pins(kernel, pool, shape.block_bytes, freed, changed)
+        self.copies = Copies(index, kernel, pool, tiers, shape, wake, freed, changed)
+        self._kernel = kernel
         self._shape = shape
         self._wake = wake
         self._catch_up = catch_up
-        self._freed = freed
         self._advice = Advice(policy, [tier.name for tier in tiers])
-        self._copies = Copies(index, kernel, pool, tiers, shape, wake, freed, self._changed)
         self._by_name = {tier.name: tier for tier in tiers}
-        self._pools = {HBM: pool} | {tier.name: tier.pool for tier in tiers}
-        self._pinned: dict[Pin, Chain] = {}
-        self._told: dict[str, tuple[int, int, int, int]] = {}
         self._hits = Hits(self._advice.min_hits)
         for tier in tiers:
             tier.sharers.append(self)
         self._rankings = self._rank() if self._advice.ranks else []
         for above, below in self._advice.spill.items():
-            Spill(
-                above,
-                self._pools[above],
-                self._by_name[below],
-                self._copies,
-                self._hits,
-                kernel,
-                self._changed,
-            )
+            Spill(above, self._pools[above], self._by_name[below], self.copies, self._hits, kernel, changed)
 
     def _rank(self) -> list[Ranking]:
         """Hook the policy into the evictions of all tiers; one that is shared has one hook."""
@@ -122,15 +95,6 @@ class Residency:
                 )
             rankings.append(hook)
         return rankings
-
-    @property
-    def on_transfer(self) -> Callable[[TransferRecord], None] | None:
-        """Who is told of every copy that ended."""
-        return self._copies.on_transfer
-
-    @on_transfer.setter
-    def on_transfer(self, listener: Callable[[TransferRecord], None] | None) -> None:
-        self._copies.on_transfer = listener
 
     # ---- gaps ---------------------------------------------------------------------------------
 
@@ -151,7 +115,7 @@ class Residency:
         before, chain.pin = chain.pin, None
         self._place(chain)
         if before is not None:
-            self._release(before)
+            self.pins.release(before)
         self._changed()
 
     def gap_ends(self, session: Session) -> None:
@@ -182,8 +146,9 @@ class Residency:
         """A turn of the session holds its own blocks now: its pin has done its work."""
         chain = self.chains.get(session)
         if chain is not None and not chain.in_gap:
-            self._unpin(chain)
-        self._hits.add(path, hit_tokens // self._shape.block_size, self._shape.block_size)
+            self.pins.unpin(chain)
+        if self._advice.min_hits:
+            self._hits.add(path, hit_tokens // self._shape.block_size, self._shape.block_size)
         if self._advice.observes:
             self._advice.observe(TurnAdmitted(*session, to_s(wait_ps), tokens, hit_tokens))
         self._changed()
@@ -201,7 +166,7 @@ class Residency:
         if chain is not None:
             self._cancel_timer(chain)
             chain.in_gap = False
-            self._unpin(chain)
+            self.pins.unpin(chain)
 
     def program_ends(self, program_id: str, turns: int) -> None:
         """Tell the policy that a program is done."""
@@ -227,7 +192,7 @@ class Residency:
             return
         if placement.tier in self._by_name:
             self._copy_down(chain, self._by_name[placement.tier], keep=placement.copy)
-        self._unpin(chain)
+        self.pins.unpin(chain)
         if placement.tier == "drop":
             self._drop(chain)
 
@@ -236,6 +201,7 @@ class Residency:
         self._cancel_timer(chain)
         if chain.in_gap:
             self._place(chain)
+            self._changed()
 
     def tick(self) -> None:
         """Let a policy that wants it look at all sessions in their gaps.
@@ -249,6 +215,7 @@ class Residency:
             chain = self.chains.get((view.program_id, view.session_id))
             if chain is not None and chain.in_gap:
                 self._apply(chain, placement)
+                self._changed()
 
     # ---- the verbs ----------------------------------------------------------------------------
 
@@ -263,32 +230,7 @@ class Residency:
         if hit.blocks < chain.blocks and until_ps > self._kernel.now and self._promote(chain, hit):
             return
         if hit.blocks:
-            chain.pin = self._hold(chain, hit, until_ps, hard)
-
-    def _hold(self, chain: Chain, hit: Hit, until_ps: int, hard: bool) -> Pin:
-        before = self.pool.free
-        pin = Pin(Holding(chain.path), until_ps, hard, self._kernel.now)
-        self.pool.acquire(pin.holding, hit)
-        pin.claimed = before - self.pool.free
-        self.pool.pinned += pin.claimed
-        self._pinned[pin] = chain
-        return pin
-
-    def _unpin(self, chain: Chain) -> None:
-        """Give a pin up. What is still on its way into it is let go when it has arrived."""
-        pin, chain.pin = chain.pin, None
-        if pin is not None and not pin.loading:
-            self._release(pin)
-
-    def _release(self, pin: Pin) -> None:
-        if pin.loading:
-            return
-        self._freed()
-        del self._pinned[pin]
-        held_ps = self._kernel.now - pin.since_ps
-        self.held_in_gap_byte_ps += held_ps * pin.holding.blocks * self._shape.block_bytes
-        self.pool.pinned -= pin.claimed
-        self.pool.release(pin.holding)
+            chain.pin = self.pins.hold(chain, hit, until_ps, hard)
 
     def _drop(self, chain: Chain) -> None:
         """Let the chain's unreferenced blocks be evicted before all others."""
@@ -307,10 +249,9 @@ class Residency:
                 del chain.going_down[tier.name]
 
         have = self.pool.lookup(chain.path, chain.blocks)
-        goal = self._copies.down(chain.session, chain.path, tier, have, keep, done)
+        goal = self.copies.down(chain.session, chain.path, tier, have, keep, done)
         if goal is not None:
             chain.going_down[tier.name] = goal
-            self._changed()
 
     def _promote(self, chain: Chain, hit: Hit) -> bool:
         """Bring a waiting session's KV up to HBM ahead of its turn, as far as there is room.
@@ -318,13 +259,13 @@ class Residency:
         The policy is asked about the pin that it becomes when the KV is there. False if nothing can be
         brought up.
         """
-        plan = self._copies.sources(chain.path, hit.blocks, chain.blocks)
+        plan = self.copies.sources(chain.path, hit.blocks, chain.blocks)
         room = self.pool.free - hit.free
         if not plan or room <= 0:
             return False
         end = min(hit.blocks + room, plan[-1][2])
         pin, arrived = self._expect(chain, hit, end)
-        self._copies.up(chain.session, pin.holding, plan, end, arrived)
+        self.copies.up(chain.session, pin.holding, plan, end, arrived)
         return True
 
     def bring(self, chain: Chain, source: Residency, network: Network, keep: bool) -> bool:
@@ -342,15 +283,13 @@ class Residency:
         if end <= here.blocks:
             return False
         pin, arrived = self._expect(chain, here, end)
-        self._copies.across(
-            chain.session, pin.holding, end, source._copies, there, network, keep, arrived
-        )
+        self.copies.across(chain.session, pin.holding, end, source.copies, there, network, keep, arrived)
         return True
 
     def _expect(self, chain: Chain, hit: Hit, end: int) -> tuple[Pin, Callable[[int], None]]:
         """Pin a hit and, behind it, the blocks up to `end` that are on their way; what is returned is to be
         called when they are there."""
-        pin = chain.pin = chain.coming_up = self._hold(chain, hit, FOREVER, False)
+        pin = chain.pin = chain.coming_up = self.pins.hold(chain, hit, FOREVER, False)
         pin.loading = True
 
         def arrived(_: int) -> None:
@@ -361,7 +300,7 @@ class Residency:
             if chain.coming_up is pin:
                 chain.coming_up = None
             if chain.pin is not pin:
-                self._release(pin)
+                self.pins.release(pin)
             elif chain.in_gap:
                 self._until(chain)
             for since_ps, done in waiting:
@@ -374,7 +313,7 @@ class Residency:
     def loadable(self, session: Session, path: Path, known: int, hit: Hit) -> int:
         """Blocks that a turn which is about to be admitted should load rather than compute."""
         limit = (known - 1) // self._shape.block_size
-        plan = self._copies.sources(path, hit.blocks, limit)
+        plan = self.copies.sources(path, hit.blocks, limit)
         if not plan:
             return 0
         end = plan[-1][2]
@@ -417,64 +356,10 @@ class Residency:
         the links.
         """
         end = holding.hashed + blocks
-        plan = self._copies.sources(holding.path, holding.hashed, end)
-        takes_ps = self._copies.load_ps(plan)
-        self._copies.up(session, holding, plan, end, done)
+        plan = self.copies.sources(holding.path, holding.hashed, end)
+        takes_ps = self.copies.load_ps(plan)
+        self.copies.up(session, holding, plan, end, done)
         return [(tier.name, stop - first) for tier, first, stop in plan], takes_ps
-
-    # ---- shortage -----------------------------------------------------------------------------
-
-    @property
-    def has_expired(self) -> bool:
-        """Whether a pin is kept beyond its time."""
-        now = self._kernel.now
-        return any(pin.until_ps <= now for pin in self._pinned)
-
-    def reclaim(self, blocks: int, running: bool) -> bool:
-        """Free `blocks` blocks by giving up pins, if they are enough for that; True if it was done.
-
-        Expired pins first; soft ones too when a running request is short.
-        """
-        now = self._kernel.now
-        ready = [pin for pin in self._pinned if not pin.loading]
-        order = sorted((pin for pin in ready if pin.until_ps <= now), key=self._deadline)
-        if running:
-            soft = (pin for pin in ready if pin.until_ps > now and not pin.hard)
-            order += sorted(soft, key=self._deadline, reverse=True)
-        if not order or self.pool.freed_by([pin.holding for pin in order]) < blocks:
-            return False
-        enough = self.pool.free + blocks
-        for pin in order:
-            if self.pool.free >= enough:
-                break
-            self._break(pin, forced=pin.until_ps > now)
-        return True
-
-    def open_valve(self) -> bool:
-        """Nothing can go on: break a pin. False if there is none."""
-        ready = [pin for pin in self._pinned if not pin.loading]
-        if not ready:
-            return False
-        self._break(max(ready, key=lambda pin: (not pin.hard, self._pinned[pin].in_gap, self._deadline(pin))))
-        return True
-
-    @property
-    def copies_under_way(self) -> bool:
-        """Whether copies hold blocks of HBM that they will let go."""
-        return self._copies.in_hbm
-
-    def _break(self, pin: Pin, forced: bool = True) -> None:
-        self.forced_unpins += forced
-        chain = self._pinned[pin]
-        if chain.pin is pin:
-            chain.pin = None
-        self._release(pin)
-        if self.on_break is not None:
-            self.on_break(chain.session[0])
-        self._changed()
-
-    def _deadline(self, pin: Pin) -> tuple[int, Session]:
-        return pin.until_ps, self._pinned[pin].session
 
     # ---- views and checks ---------------------------------------------------------------------
 
@@ -500,27 +385,10 @@ class Residency:
             seen = chain.seen = seen._replace(pinned_until_s=until_s)
         return seen
 
-    def _changed(self) -> None:
-        """Tell who listens what every tier holds now, where that is new."""
-        if self.on_change is None:
-            return
-        self._catch_up()
-        for name, pool in self._pools.items():
-            counts = pool.counts
-            if counts != self._told.get(name):
-                self._told[name] = counts
-                free, blank, pinned, in_flight = counts
-                active = pool.num_blocks - 1 - free - pinned - in_flight
-                self.on_change(
-                    ResidencyRecord(
-                        self.index, self._kernel.now, name, active, pinned, free - blank, in_flight, blank
-                    )
-                )
-
     def holdings(self, pool: BlockPool) -> list[Holding]:
         """Everything that this model holds of a pool: pins and copies."""
-        pins = [pin.holding for pin in self._pinned] if pool is self.pool else []
-        return pins + self._copies.holdings(pool)
+        pins = self.pins.holdings if pool is self.pool else []
+        return pins + self.copies.holdings(pool)
 
     def _cancel_timer(self, chain: Chain) -> None:
         if chain.timer is not None:

@@ -32,7 +32,7 @@ class Hits:
     def add(self, path: Path, blocks: int, block_size: int) -> None:
         """A turn found the first `blocks` blocks of its path."""
         for segment, end in path:
-            if not self._times or segment.start >= blocks * block_size:
+            if segment.start >= blocks * block_size:
                 return
             stops = self._stops.setdefault(segment, [])
             stops.append(min(end // block_size, blocks))

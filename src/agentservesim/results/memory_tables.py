@@ -58,7 +58,7 @@ def instance_table(recorder: Recorder, residency: pl.DataFrame) -> pl.DataFrame:
     """One row per instance: what its HBM was taken by over the whole run."""
     held = [_held(residency, index, recorder.clock_ps) for index in range(len(recorder.pools))]
     wide = {
-        "held_in_gap_byte_ps": [memory.held_in_gap_byte_ps for memory in recorder.memories],
+        "held_in_gap_byte_ps": [memory.pins.held_in_gap_byte_ps for memory in recorder.memories],
         "pinned_byte_ps": [pinned for pinned, _ in held],
         "in_flight_byte_ps": [in_flight for _, in_flight in held],
         "pool_byte_ps": [_size(pool) * recorder.clock_ps for pool in recorder.pools],
@@ -66,7 +66,7 @@ def instance_table(recorder: Recorder, residency: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "instance": range(len(recorder.pools)),
-            "forced_unpins": [memory.forced_unpins for memory in recorder.memories],
+            "forced_unpins": [memory.pins.forced_unpins for memory in recorder.memories],
             **{name: pl.Series(values, dtype=pl.Int128) for name, values in wide.items()},
         }
     )

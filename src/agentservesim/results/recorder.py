@@ -68,8 +68,8 @@ class Recorder:
         self.memories = memories
         self.pools = pools if memories else ()
         for memory in memories:
-            memory.on_transfer = self._transfers.add
-            memory.on_change = self._changes.add
+            memory.copies.on_transfer = self._transfers.add
+            memory.ledger.on_change = self._changes.add
 
     def turn_done(self, record: TurnRecord) -> None:
         """Keep a finished turn. Raises InputError if its times do not fit 64 bits."""

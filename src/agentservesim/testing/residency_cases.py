@@ -310,9 +310,9 @@ def play(
     for watched in (policy, scheduler):
         watch(watched, outcome.decisions, lambda: to_s(fleet.now_ps))
     for residency in fleet.residencies:
-        residency.on_transfer = outcome.transfers.append
+        residency.copies.on_transfer = outcome.transfers.append
         if audit_every:
-            residency.on_change = _check_sum(residency)
+            residency.ledger.on_change = _check_sum(residency)
     kernel = fleet._kernel
     while kernel.step():
         outcome.events += 1
@@ -326,7 +326,7 @@ def play(
         assert pool.used == pool.pinned == pool.in_flight == 0, "something holds blocks after the end"
     links = {link for r in fleet.residencies for tier in r.tiers for link in tier.links.values()}
     outcome.bytes_sent = sum(sum(link.bytes_moved) for link in links)
-    outcome.forced_unpins = sum(residency.forced_unpins for residency in fleet.residencies)
+    outcome.forced_unpins = sum(residency.pins.forced_unpins for residency in fleet.residencies)
     return outcome
 
 

@@ -1,0 +1,61 @@
+"""What the tiers of an instance hold, told to who listens whenever it is new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from agentservesim.kernel import Kernel
+from agentservesim.kv.pool import BlockPool
+from agentservesim.kv.sessions import ResidencyRecord
+
+
+@dataclass(slots=True, eq=False)
+class _Told:
+    """A tier, and the counts of its pool that were told last."""
+
+    tier: str
+    pool: BlockPool
+    free: int = -1
+    blank: int = -1
+    pinned: int = -1
+    in_flight: int = -1
+
+
+class Ledger:
+    """Tells `on_change(record)`, if set, what a tier holds: when a gap begins or ends, a turn is admitted, a
+    session ends, a copy begins or ends, or a pin breaks, and it is not what was told last.
+
+    `catch_up` brings the HBM pool up to date.
+    """
+
+    def __init__(
+        self, index: int, kernel: Kernel, pools: Mapping[str, BlockPool], catch_up: Callable[[], None]
+    ) -> None:
+        self.on_change: Callable[[ResidencyRecord], None] | None = None
+        self._index = index
+        self._kernel = kernel
+        self._catch_up = catch_up
+        self._told = [_Told(name, pool) for name, pool in pools.items()]
+
+    def changed(self) -> None:
+        """Something may hold more or less than before."""
+        on_change = self.on_change
+        if on_change is None:
+            return
+        self._catch_up()
+        for told in self._told:
+            pool = told.pool
+            free, blank, pinned, in_flight = pool.free, pool.blank, pool.pinned, pool.in_flight
+            if (
+                free != told.free
+                or in_flight != told.in_flight
+                or pinned != told.pinned
+                or blank != told.blank
+            ):
+                told.free, told.blank, told.pinned, told.in_flight = free, blank, pinned, in_flight
+                active = pool.num_blocks - 1 - free - pinned - in_flight
+                now, cached = self._kernel.now, free - blank
+                on_change(
+                    ResidencyRecord(self._index, now, told.tier, active, pinned, cached, in_flight, blank)
+                )

@@ -1,0 +1,123 @@
+"""Pins of one instance: what keeps KV in HBM, and in which order it gives way.
+
+* A pin is a holding on the HBM pool, like a request's: what it covers cannot be evicted.
+* A pin whose time is up when the policy says it is expired: it is kept until blocks are short.
+* Expired pins go first, earliest deadline first; then, if a running request is short, soft ones, latest
+  deadline first. None is given up where all of them would not be enough.
+* The valve: if nothing runs and nothing is on its way, pins are broken one by one until the head of
+  the queue fits, soft ones before hard ones, those of sessions in their gap before those of waiting
+  turns, the latest deadline first. A turn that runs alone and is short opens it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agentservesim.kernel import Kernel
+from agentservesim.kv.pool import BlockPool, Hit, Holding
+from agentservesim.kv.sessions import Chain, Pin, Session
+
+
+class Pins:
+    """The pins on `pool`. `freed` is called before blocks are given back to it, `changed` when a pin is broken.
+
+    `forced_unpins` counts the pins that were broken before their time, `held_in_gap_byte_ps` the
+    byte-picoseconds that pins have held. `on_break(program_id)` is called when a pin is broken, if set.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        pool: BlockPool,
+        block_bytes: int,
+        freed: Callable[[], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self.forced_unpins = 0
+        self.held_in_gap_byte_ps = 0
+        self.on_break: Callable[[str], None] | None = None
+        self._kernel = kernel
+        self._pool = pool
+        self._block_bytes = block_bytes
+        self._freed = freed
+        self._changed = changed
+        self._pins: dict[Pin, Chain] = {}
+
+    def hold(self, chain: Chain, hit: Hit, until_ps: int, hard: bool) -> Pin:
+        """Pin what a chain has in HBM."""
+        before = self._pool.free
+        pin = Pin(Holding(chain.path), until_ps, hard, self._kernel.now)
+        self._pool.acquire(pin.holding, hit)
+        pin.claimed = before - self._pool.free
+        self._pool.pinned += pin.claimed
+        self._pins[pin] = chain
+        return pin
+
+    def unpin(self, chain: Chain) -> None:
+        """Give a chain's pin up. What is still on its way into it is let go when it has arrived."""
+        pin, chain.pin = chain.pin, None
+        if pin is not None:
+            self.release(pin)
+
+    def release(self, pin: Pin) -> None:
+        """Give back what a pin holds, unless it is still on its way."""
+        if pin.loading:
+            return
+        self._freed()
+        del self._pins[pin]
+        held_ps = self._kernel.now - pin.since_ps
+        self.held_in_gap_byte_ps += held_ps * pin.holding.blocks * self._block_bytes
+        self._pool.pinned -= pin.claimed
+        self._pool.release(pin.holding)
+
+    @property
+    def holdings(self) -> list[Holding]:
+        """What pins hold."""
+        return [pin.holding for pin in self._pins]
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether a pin is kept beyond its time."""
+        now = self._kernel.now
+        return any(pin.until_ps <= now for pin in self._pins)
+
+    def reclaim(self, blocks: int, running: bool) -> bool:
+        """Free `blocks` blocks by giving up pins, if they are enough for that; True if it was done.
+
+        Expired pins first; soft ones too when a running request is short.
+        """
+        now = self._kernel.now
+        ready = [pin for pin in self._pins if not pin.loading]
+        order = sorted((pin for pin in ready if pin.until_ps <= now), key=self._deadline)
+        if running:
+            soft = (pin for pin in ready if pin.until_ps > now and not pin.hard)
+            order += sorted(soft, key=self._deadline, reverse=True)
+        if not order or self._pool.freed_by([pin.holding for pin in order]) < blocks:
+            return False
+        enough = self._pool.free + blocks
+        for pin in order:
+            if self._pool.free >= enough:
+                break
+            self._break(pin, forced=pin.until_ps > now)
+        return True
+
+    def open_valve(self) -> bool:
+        """Nothing can go on: break a pin. False if there is none."""
+        ready = [pin for pin in self._pins if not pin.loading]
+        if not ready:
+            return False
+        self._break(max(ready, key=lambda pin: (not pin.hard, self._pins[pin].in_gap, self._deadline(pin))))
+        return True
+
+    def _break(self, pin: Pin, forced: bool = True) -> None:
+        self.forced_unpins += forced
+        chain = self._pins[pin]
+        if chain.pin is pin:
+            chain.pin = None
+        self.release(pin)
+        if self.on_break is not None:
+            self.on_break(chain.session[0])
+        self._changed()
+
+    def _deadline(self, pin: Pin) -> tuple[int, Session]:
+        return pin.until_ps, self._pins[pin].session
