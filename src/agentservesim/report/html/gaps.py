@@ -93,13 +93,14 @@ def best_cut(gaps: pl.DataFrame) -> dict[str, float] | None:
 
     None if all stayed, or none did.
     """
-    ordered = gaps.sort("gap_s", "outcome")
-    kept = (ordered["outcome"] == "kept").to_numpy()
+    ordered = gaps.sort("gap_s")
+    lengths, kept = ordered["gap_s"].to_numpy(), (ordered["outcome"] == "kept").to_numpy()
     if kept.all() or not kept.any():
         return None
-    right = np.cumsum(kept) + np.cumsum(~kept[::-1])[::-1] - ~kept  # kept up to here, and not kept after
-    best = int(np.argmax(right))
-    return {"gap_s": float(ordered["gap_s"][best]), "right": float(right[best] / kept.size)}
+    right = np.cumsum(kept) + (~kept).sum() - np.cumsum(~kept)  # kept up to here, not kept after
+    last = np.append(lengths[1:] != lengths[:-1], True)
+    best = int(np.argmax(np.where(last, right, -1)))
+    return {"gap_s": float(lengths[best]), "right": float(right[best] / kept.size)}
 
 
 def policy_ttl_s(spec: str) -> float | None:

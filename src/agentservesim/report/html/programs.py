@@ -17,7 +17,7 @@ PARTS = ("tool", "queue", "transfer", "prefill", "decode")
 SLOWEST = 10
 MAX_NAMES = 8
 MAX_LANES = 4
-MAX_SEGMENTS = 1000
+MAX_SEGMENTS = 600
 """Stretches drawn of one program; longer histories are drawn by the part that prevails in each."""
 
 _LENGTHS = ((1, 5), (6, 20), (21, 100), (101, None))
