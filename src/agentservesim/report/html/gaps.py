@@ -91,15 +91,17 @@ def outcomes(gaps: pl.DataFrame) -> dict[str, Any]:
 def best_cut(gaps: pl.DataFrame) -> dict[str, float] | None:
     """The length that best tells the gaps whose KV stayed in HBM from the others, and how often it is right.
 
-    None if all stayed, or none did.
+    None if no length tells them better than to say the same of all.
     """
     ordered = gaps.sort("gap_s")
     lengths, kept = ordered["gap_s"].to_numpy(), (ordered["outcome"] == "kept").to_numpy()
-    if kept.all() or not kept.any():
+    if not kept.size:
         return None
     right = np.cumsum(kept) + (~kept).sum() - np.cumsum(~kept)  # kept up to here, not kept after
     last = np.append(lengths[1:] != lengths[:-1], True)
     best = int(np.argmax(np.where(last, right, -1)))
+    if right[best] <= max(kept.sum(), (~kept).sum()):
+        return None
     return {"gap_s": float(lengths[best]), "right": float(right[best] / kept.size)}
 
 
