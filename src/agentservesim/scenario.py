@@ -25,10 +25,12 @@ from agentservesim.kv.tiers import KvShape, build_tiers
 from agentservesim.model import InputError, Workload
 from agentservesim.policies import FAMILIES, load_policies, policy_spec
 from agentservesim.policies.bundles import BUNDLES, bundle_parts
+from agentservesim.policies.hints import Want, find_wants
 from agentservesim.policies.protocols import OraclePolicy
 from agentservesim.settings import Settings, parse_override, read_settings, validate
 from agentservesim.workload import load_workload
 from agentservesim.workload.config import WorkloadConfig
+from agentservesim.workload.hints import count_hints
 from agentservesim.workload.stats import unlimited_hits
 
 if TYPE_CHECKING:
@@ -93,7 +95,7 @@ class Scenario(BaseModel):
     )
     scheduler: str = Field(
         "fcfs",
-        description="Order of the waiting queues: fcfs, priority, see `list scheduler`, or module:Class.",
+        description="Order of the waiting queues: fcfs, priority, see `list schedulers`, or module:Class.",
     )
     memory: MemoryConfig = Field(
         default=MemoryConfig(), description="Tiers below HBM, and the links to them."
@@ -217,6 +219,11 @@ class Plan:
                 raise
             raise RunError(str(error), result(fleet.counts, str(error))) from error
 
+    def wants(self) -> list[Want]:
+        """The hints that the policies want, and how many turns have them."""
+        specs = {family: getattr(self.scenario, family) for family in FAMILIES}
+        return find_wants(specs, load_policies(specs), count_hints(self.workload))
+
     def _policies(self, objects: Mapping[str, object]) -> tuple[Scenario, dict[str, Any]]:
         """The policies by family, and the scenario with the specs of those that were given as objects."""
         specs = {family: policy_spec(family, policy) for family, policy in objects.items()}
@@ -312,6 +319,7 @@ def prepare(scenario: Scenario) -> Plan:
             block_size=group.block_size,
             max_num_batched_tokens=group.max_num_batched_tokens,
             max_num_seqs=group.max_num_seqs,
+            pipeline_parallel_size=group.pipeline_parallel_size,
         )
         for group in scenario.instances
     )
@@ -330,8 +338,8 @@ def simulate(
     """Run a scenario to its end. `progress` is told the number of turns done so far.
 
     `policies` are objects by family (`residency=Mine()`), instead of the scenario's; new ones for each run.
-    Raises InputError for input that cannot be run: an unreadable trace, an unknown model, a turn that is larger
-    than an instance's KV pool. Raises RunError where a policy fails on the way.
+    Raises InputError for input that cannot be run: an unreadable trace, an unknown model, a turn that is
+    larger than an instance's KV pool. Raises RunError where a policy fails on the way.
     """
     return prepare(scenario).run(progress, **policies)
 

@@ -18,6 +18,7 @@ ALL = {
     "osl": 250,
     "speculative_prefill": True,
     "gap_s": 1.5,
+    "deadline_s": 600,
     "workflow": {"p": {"after": ["p/a0"], "join": "any"}, "p/a0": {"after": ["p"]}},
     "my_own": [1, 2],
 }

@@ -47,6 +47,9 @@ def run(
         settings.put(("record_steps",), True, "--steps")
     with reading(source, quiet):
         plan = prepare(checked(settings))
+    for want in () if quiet else plan.wants():
+        if not want.turns:
+            print(f"agentservesim: {want}", file=sys.stderr)
     with counting(plan.workload.num_turns, quiet) as progress:
         try:
             result = plan.run(progress)
@@ -82,13 +85,17 @@ def check(
     settings = source_settings(source, flags, num_instances, tiers or (), overrides or ())
     plan = prepare(checked(settings))
     facts = plan.provenance()
+    wants = plan.wants()
     if as_json:
-        print_json({"scenario": plan.scenario.model_dump(mode="json"), **facts})
+        told = [want._asdict() for want in wants]
+        print_json({"scenario": plan.scenario.model_dump(mode="json"), **facts, "wants": told})
         return
     print(f"good: {len(plan.workload.programs):,} programs, {plan.workload.num_turns:,} turns", end="")
     print(" (synthetic)" if plan.workload.synthetic else "")
     for note in plan.workload.notes:
         print(f"  note: {note}")
+    for want in wants:
+        print(f"  {want}")
     for group in facts["instances"]:
         print(f"  {group['count']} x {group['name']}: {group['num_gpu_blocks']:,} KV blocks")
         for what, source_ in group["sources"].items():

@@ -7,6 +7,9 @@ may believe them or not: they are the client's words, whatever the trace does.
 
 from __future__ import annotations
 
+from collections import Counter
+
+from agentservesim.model import Workload
 from agentservesim.workload.rows import Row
 
 HINTS: dict[str, str] = {
@@ -15,6 +18,7 @@ HINTS: dict[str, str] = {
     "osl": "tokens that the reply is expected to have (Dynamo)",
     "speculative_prefill": "whether to prefill the next prompt's beginning when the turn is done (Dynamo)",
     "gap_s": "seconds that the tool calls after the turn are expected to take",
+    "deadline_s": "seconds after its arrival by which the program should be done",
     "workflow": "which agents run after which: {agent: {after: [agents], join: all or any}}",
 }
 """Hints that are known, and what they say. Others are kept as they are, for policies that know them."""
@@ -32,9 +36,21 @@ def read_hints(row: Row) -> dict[str, object] | None:
     inner.integer_or_none("osl", low=1)
     inner.flag("speculative_prefill")
     inner.seconds_or_none("gap_s")
+    inner.seconds_or_none("deadline_s")
     if "workflow" in inner:
         _check_workflow(inner.nested("workflow"))
     return hints
+
+
+def count_hints(workload: Workload) -> Counter[str]:
+    """How many turns have each hint; `tools`: names of tool calls, `tenant`: a tenant."""
+    seen: Counter[str] = Counter()
+    for program in workload.programs:
+        for turn in program.turns:
+            seen.update(turn.hints or ())
+            seen["tools"] += bool(turn.tools)
+            seen["tenant"] += bool(program.tenant)
+    return seen
 
 
 def _check_workflow(workflow: Row) -> None:

@@ -59,7 +59,7 @@ def test_it_learns_what_is_kept() -> None:
         policy.observe(GapEnded(chain, gap_s))
         policy.observe(TurnAdmitted("p", "p", 0.0, 70, hit))
     # 10, then 9 by a loss at 8 s, 9.9 by a find at 20 s; a find at 9.5 s is what was thought
-    assert policy._keeps_s == pytest.approx(9.9)
+    assert policy._keeps.s == pytest.approx(9.9)
 
 
 def test_without_a_tier_it_is_held_or_left_to_lru() -> None:

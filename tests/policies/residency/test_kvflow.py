@@ -14,7 +14,8 @@ from agentservesim.policies.protocols import (
     ProgramEnded,
     TurnAdmitted,
 )
-from agentservesim.policies.residency.kvflow import KvFlow, steps_to_execution
+from agentservesim.policies.residency.kvflow import KvFlow
+from agentservesim.policies.residency.workflows import steps_to_execution
 from tests.policies.residency.views import Server, gap, run
 
 RING = {"a": {"after": ["c"]}, "b": {"after": ["a"]}, "c": {"after": ["b"]}}
@@ -83,18 +84,11 @@ def test_the_next_agents_are_brought_up() -> None:
     assert list(policy.tick([agent("b", dram=100)], Server())) == []
 
 
-def test_without_hints_it_is_lru_and_says_so() -> None:
+def test_without_hints_it_is_lru() -> None:
     policy = KvFlow()
-    with pytest.warns(UserWarning, match="no workflow hints, so this is LRU with write-back"):
-        assert policy.place(gap(), Server()) == CACHE
     assert policy.place(gap(), Server()) == CACHE
     assert policy.rank("hbm", [gap(), gap("b")], Server()) == []
     assert policy.spill == {"hbm": "dram"}
-
-
-def test_a_bad_hint_is_told() -> None:
-    with pytest.raises(ValueError, match="hint workflow has"):
-        KvFlow().place(gap(hints={"workflow": {"p": {"after": "a"}}}), Server())
 
 
 def test_leap_equals_step() -> None:

@@ -21,21 +21,20 @@ def acting(policy: Mori, session: str, busy_s: float, tokens: int) -> object:
     return chain
 
 
-def test_idleness_is_time_in_tools_without_the_wait() -> None:
-    policy = Mori()
+@pytest.mark.parametrize(("window", "idleness"), [(5, 15 / 22), (1, 3 / 6)])
+def test_idleness_is_time_in_tools_without_the_wait(window: int, idleness: float) -> None:
+    policy = Mori(window=window)
     policy.observe(admitted("p", 2.0))
     first = gap(started_s=6.0)
     policy.place(first, Server(now_s=6.0))
     # 6 s since arrival, 2 of them waiting: busy for 4; in tools for 4
-    assert policy.idleness(first, 10.0) == 4 / 8
+    assert policy.idleness.of(first, 10.0) == 4 / 8
     policy.observe(GapEnded(first, 12.0))  # back at 18 s
     policy.observe(admitted("p", 1.0))
     second = gap(started_s=22.0)
     policy.place(second, Server(now_s=22.0))
-    # busy for 4 and 22 - 18 - 1 = 3, in tools for 12 and 3
-    assert policy.idleness(second, 25.0) == pytest.approx(15 / 22)
-    policy.window = 1
-    assert policy.idleness(second, 25.0) == 3 / 6
+    # busy for 4 and 22 - 18 - 1 = 3, in tools for 12 and 3; by the last call alone: 3 and 3
+    assert policy.idleness.of(second, 25.0) == pytest.approx(idleness)
 
 
 def test_the_idlest_leave_and_the_busiest_return() -> None:

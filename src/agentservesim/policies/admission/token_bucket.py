@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from agentservesim.policies.protocols import ADMIT, Admit, FleetView, Hold, ProgramView, TurnView
 
@@ -22,6 +24,7 @@ class TokenBucket:
 
     tokens_per_s: float = 10_000.0
     burst: float = 500_000.0
+    wants: ClassVar[Mapping[str, str]] = {"tenant": "all programs share one bucket"}
     _buckets: dict[str, tuple[float, float]] = field(default_factory=dict, init=False, repr=False)
     _due_s: dict[tuple[str, int], float] = field(default_factory=dict, init=False, repr=False)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import log, sqrt
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,6 +33,7 @@ class Continuum:
     min_samples: int = 100
     default_gap_s: float = 1.0
     offload: str = ""
+    wants: ClassVar[Mapping[str, str]] = {"tools": "all gaps are of one kind"}
     _gaps: GapHistory = field(default_factory=GapHistory, init=False, repr=False)
     _turns: TurnCounts = field(default_factory=lambda: TurnCounts(), init=False, repr=False)
 

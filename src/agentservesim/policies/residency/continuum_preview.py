@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from agentservesim.policies.protocols import CACHE, ChainView, Event, GapEnded, Placement, ServerView
 from agentservesim.policies.residency.gaps import RunningMean, tool_of
@@ -20,6 +22,7 @@ class ContinuumPreview:
     pin_s: float = 2.0
     threshold_s: float = 2.0
     ignore_s: float = 0.01
+    wants: ClassVar[Mapping[str, str]] = {"tools": "nothing is pinned"}
     _means: RunningMean = field(default_factory=RunningMean, init=False, repr=False)
 
     def observe(self, event: Event) -> None:

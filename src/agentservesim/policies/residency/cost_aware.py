@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import inf
+from typing import ClassVar
 
 import numpy as np
 
-from agentservesim.policies.protocols import (
-    CACHE,
-    ChainView,
-    Event,
-    GapEnded,
-    Placement,
-    ServerView,
-    TurnAdmitted,
-)
+from agentservesim.policies.protocols import CACHE, ChainView, Event, GapEnded, Placement, ServerView
 from agentservesim.policies.residency.gaps import GapHistory, Samples, tool_of
-
-
-@dataclass(slots=True)
-class Away:
-    """A session that was not held any longer: how many tokens, since when, and for how long."""
-
-    tokens: int
-    since_s: float
-    gap_s: float = 0.0
+from agentservesim.policies.residency.keeping import KeepingTime
 
 
 @dataclass
@@ -41,26 +26,20 @@ class CostAware:
     tier: str = "dram"
     min_samples: int = 20
     step: float = 0.1
+    wants: ClassVar[Mapping[str, str]] = {"tools": "all gaps are of one kind"}
     _gaps: GapHistory = field(default_factory=GapHistory, init=False, repr=False)
-    _keeps_s: float = field(default=inf, init=False, repr=False)
-    _away: dict[tuple[str, str], Away] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.step < 1:
             raise ValueError("step must be from 0 to below 1")
         self.spill = {"hbm": self.tier}
+        self._keeps = KeepingTime(self.step)
 
     def observe(self, event: Event) -> None:
         """Learn gaps, and for how long something can be found that is not held."""
+        self._keeps.observe(event)
         if isinstance(event, GapEnded):
             self._gaps.add(tool_of(event.chain), event.gap_s)
-            away = self._away.get((event.chain.program_id, event.chain.session_id))
-            if away is not None:
-                away.gap_s = event.chain.gap_started_s + event.gap_s - away.since_s
-        elif isinstance(event, TurnAdmitted):
-            away = self._away.pop((event.program_id, event.session_id), None)
-            if away is not None:
-                self._correct(away, found=2 * event.hit_tokens >= away.tokens)
 
     def place(self, chain: ChainView, server: ServerView) -> Placement:
         """Hold as long as that costs less on average than what follows; then leave it to LRU."""
@@ -68,10 +47,10 @@ class CostAware:
         again_s = server.recompute_s(tokens) * (0.5 + server.running_tokens / tokens)
         if self.tier in server.tiers:
             found_s = min(server.reload_s(self.tier, tokens), again_s)
-        hold_s = best_hold_s(self._rest_s(chain, server), found_s, again_s, self._keeps_s)
+        hold_s = best_hold_s(self._rest_s(chain, server), found_s, again_s, self._keeps.s)
         if hold_s > 0:
             return Placement("hbm", server.now_s + hold_s)
-        self._away[chain.program_id, chain.session_id] = Away(tokens, server.now_s)
+        self._keeps.let_go(chain, server.now_s)
         return CACHE
 
     def _rest_s(self, chain: ChainView, server: ServerView) -> Samples:
@@ -81,12 +60,6 @@ class CostAware:
             return np.empty(0)
         elapsed_s = server.now_s - chain.gap_started_s
         return gaps[np.searchsorted(gaps, elapsed_s, side="right") :] - elapsed_s
-
-    def _correct(self, away: Away, found: bool) -> None:
-        if found and away.gap_s > self._keeps_s:
-            self._keeps_s *= 1 + self.step
-        elif not found and away.gap_s < self._keeps_s:
-            self._keeps_s = away.gap_s if self._keeps_s == inf else self._keeps_s * (1 - self.step)
 
 
 def best_hold_s(rest_s: Samples, found_s: float, again_s: float, keeps_s: float) -> float:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from agentservesim.policies.protocols import ChainView
 
 Samples = NDArray[np.float64]
+
+Z95 = 1.6448536269514722
+"""95th percentile of the standard normal distribution."""
 
 
 def tool_of(chain: ChainView) -> str:
@@ -75,3 +81,25 @@ class RunningMean:
         """The mean, or None before the first value."""
         total, count = self._sums.get(name, (0.0, 0))
         return total / count if count else None
+
+
+class LogNormals:
+    """A log-normal per set of tools: moving mean and variance of the logarithm of its gaps."""
+
+    def __init__(self, smoothing: float) -> None:
+        self._smoothing = smoothing
+        self._fits: dict[frozenset[str], tuple[float, float]] = {}
+
+    def add(self, tools: Sequence[str], gap_s: float) -> None:
+        """A gap after these tools has ended."""
+        value, a = math.log(max(gap_s, 1e-3)), self._smoothing
+        mean, variance = self._fits.get(frozenset(tools), (value, 0.0))
+        off = value - mean
+        self._fits[frozenset(tools)] = mean + a * off, (1 - a) * (variance + a * off * off)
+
+    def p95_s(self, tools: Sequence[str], most_s: float) -> float | None:
+        """exp(mean + 1.645 deviations), at most `most_s`; None before the first gap."""
+        if frozenset(tools) not in self._fits:
+            return None
+        mean, variance = self._fits[frozenset(tools)]
+        return math.exp(min(mean + Z95 * math.sqrt(variance), math.log(most_s)))

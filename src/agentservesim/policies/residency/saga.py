@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from agentservesim.policies.protocols import (
     CACHE,
@@ -17,9 +17,7 @@ from agentservesim.policies.protocols import (
     ServerView,
     TurnAdmitted,
 )
-
-Z95 = 1.6448536269514722
-"""95th percentile of the standard normal distribution."""
+from agentservesim.policies.residency.gaps import LogNormals
 
 
 @dataclass
@@ -36,9 +34,10 @@ class Saga:
     recency: float = 0.3
     reuse: float = 0.5
     size: float = 0.2
+    wants: ClassVar[Mapping[str, str]] = {"tools": "all gaps are of one kind"}
 
     def __post_init__(self) -> None:
-        self._gaps: dict[frozenset[str], tuple[float, float]] = {}
+        self._gaps = LogNormals(self.smoothing)
         self._turns: dict[str, dict[str, int]] = {}
         self._returned: set[tuple[str, str]] = set()
         self._went_on: Counter[int] = Counter()
@@ -53,17 +52,15 @@ class Saga:
         return Placement("hbm", until_s) if until_s > server.now_s else CACHE
 
     def ttl_s(self, tools: Sequence[str]) -> float:
-        """exp(mean + 1.645 deviations) of the logarithm of these tools' gaps."""
-        if frozenset(tools) not in self._gaps:
-            return min(self.cold_s, self.cap_s)
-        mean, variance = self._gaps[frozenset(tools)]
-        return math.exp(min(mean + Z95 * math.sqrt(variance), math.log(self.cap_s)))
+        """The 95th percentile of these tools' gaps, as a log-normal."""
+        p95_s = self._gaps.p95_s(tools, self.cap_s)
+        return min(self.cold_s, self.cap_s) if p95_s is None else p95_s
 
     def observe(self, event: Event) -> None:
         """Learn gaps of tools, and after how many turns sessions end."""
         if isinstance(event, GapEnded):
             chain = event.chain
-            self._learn(frozenset(chain.tools), math.log(max(event.gap_s, 1e-3)))
+            self._gaps.add(chain.tools, event.gap_s)
             self._returned.add((chain.program_id, chain.session_id))
             self._went_on[chain.turns_done] += 1
             self._turns.setdefault(chain.program_id, {})[chain.session_id] = chain.turns_done + 1
@@ -73,11 +70,6 @@ class Saga:
             for session, turns in self._turns.pop(event.program_id, {}).items():
                 self._ended[turns] += 1
                 self._returned.discard((event.program_id, session))
-
-    def _learn(self, tools: frozenset[str], value: float) -> None:
-        mean, variance = self._gaps.get(tools, (value, 0.0))
-        off, a = value - mean, self.smoothing
-        self._gaps[tools] = mean + a * off, (1 - a) * (variance + a * off * off)
 
     def survival(self, turns: int) -> float:
         """Share of the sessions that went on after so many turns; 1 before any was seen there."""

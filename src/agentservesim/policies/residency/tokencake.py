@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from agentservesim.policies.protocols import ChainView, Event, GapEnded, Placement, ServerView
 
@@ -21,6 +22,7 @@ class TokenCake:
     smoothing: float = 0.5
     min_use: float = 0.6
     tick_s: float = 1.0
+    wants: ClassVar[Mapping[str, str]] = {"gap_s": "the mean of the tool's gaps decides"}
 
     def __post_init__(self) -> None:
         self._means: dict[frozenset[str], float] = {}

@@ -1,0 +1,34 @@
+"""What policies want to be told of a trace.
+
+A policy's class may have `wants`, a mapping: each entry names a hint (`workload.hints`), `tools` for the
+names of tool calls, or `tenant`, and says what the policy does without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Want(NamedTuple):
+    """A hint that a policy wants, how many of the trace's turns have it, and what is done without it."""
+
+    family: str
+    policy: str
+    hint: str
+    turns: int
+    without: str
+
+    def __str__(self) -> str:
+        told = f"{self.turns:,} turns have it" if self.turns else "no turn has it"
+        who = f"{self.family} {self.policy} wants the hint '{self.hint}'"
+        return f"{who}; {told}, and without it {self.without}"
+
+
+def find_wants(specs: Mapping[str, str], policies: Mapping[str, Any], seen: Mapping[str, int]) -> list[Want]:
+    """All that policies want; `seen` has the number of turns that have each hint."""
+    return [
+        Want(family, specs[family].split(",")[0], hint, seen.get(hint, 0), without)
+        for family, policy in policies.items()
+        for hint, without in getattr(policy, "wants", {}).items()
+    ]
