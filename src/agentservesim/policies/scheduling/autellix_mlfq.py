@@ -62,9 +62,9 @@ class AutellixMlfq:
 
     def budget(self, request: RequestView, now_s: float) -> float:
         """The quantum of its queue, which is the next one if it used up the last quantum."""
-        level = self.key(request, now_s)
-        level += self._levels.feedback(request, level)
-        self._level[call_of(request)] = level
+        call = call_of(request)
+        level = self._level[call] + self._levels.feedback(request, self._level[call])
+        self._level[call] = level
         return self._levels.grant(request, level)
 
     def observe(self, event: SchedulerEvent) -> None:

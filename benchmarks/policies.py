@@ -1,0 +1,72 @@
+"""What policies cost: the CPU time of a run with each of them, as a multiple of the plain one's.
+
+Twice: on 4 instances that keep up, and on one that does not, where hundreds of turns wait.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING
+
+from agentservesim.policies import list_policies
+from agentservesim.scenario import InstanceConfig, Plan, Scenario, prepare
+from agentservesim.workload.config import WorkloadConfig
+from benchmarks.clock import measure
+from benchmarks.workload import trace
+
+if TYPE_CHECKING:
+    from benchmarks.speed import Report
+
+BUDGET_RATIO = 2.0
+FAMILIES = ("scheduler",)
+PLAIN = {"scheduler": "fcfs", "router": "session-affinity"}
+
+
+def loads() -> dict[str, Plan]:
+    """The workloads, ready to run."""
+    path = str(trace(1000, 2.0, 16).path)
+
+    def plan(instances: int, programs: int, rate: float | None = None) -> Plan:
+        groups = (
+            InstanceConfig(count=instances, gpu="h100-sxm", model="llama-3.1-8b", num_gpu_blocks=30_000),
+        )
+        workload = WorkloadConfig(trace=path, format="mooncake", max_programs=programs, program_rate=rate)
+        return prepare(Scenario(workload=workload, instances=groups, **PLAIN))
+
+    return {"keeping up": plan(4, 600), "saturated": plan(1, 300, 4.0)}
+
+
+def costs(family: str, plan: Plan, runs: int) -> dict[str, tuple[float, float]]:
+    """CPU time of each policy of a family over that of the plain one, and turns that wait at a time."""
+    names = sorted(list_policies(family))
+    plans = {
+        name: Plan(plan.scenario.model_copy(update={family: name}), plan.workload, plan.costs)
+        for name in (PLAIN[family], *names)
+    }
+    spent: dict[str, list[float]] = {name: [] for name in plans}
+    waiting: dict[str, float] = {}
+    for _ in range(runs):
+        plain = measure(plans[PLAIN[family]].run, 1).fastest_s
+        for name, each in plans.items():
+            spent[name].append(measure(each.run, 1).fastest_s / plain)
+    for name, each in plans.items():
+        turns = each.run().turns
+        span = float(turns["finish_s"].max()) - float(turns["ready_s"].min())  # type: ignore[arg-type]
+        waiting[name] = float(turns["queue_s"].sum()) / span
+    return {name: (median(spent[name]), waiting[name]) for name in plans}
+
+
+def policy_costs(report: Report, runs: int) -> None:
+    """Every policy against the plain one of its family, within one run."""
+    report.line()
+    report.line("5. CPU time with each policy, as a multiple of that with the plain one")
+    report.numbers["policies"] = {}
+    for load, plan in loads().items():
+        for family in FAMILIES:
+            found = costs(family, plan, runs)
+            plain = PLAIN[family]
+            report.line(f"   {load}: {family}, against {plain} ({found[plain][1]:.1f} turns wait at a time)")
+            for name, (ratio, waiting) in found.items():
+                verdict = report.hold(f"{family} {name}, {load}", ratio, BUDGET_RATIO, ".2f")
+                report.line(f"      {name:<16} {verdict}; {waiting:.1f} wait")
+            report.numbers["policies"][f"{family}, {load}"] = {n: round(r, 3) for n, (r, _) in found.items()}
