@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constrain
 JOBS ?= 2
 VLLM_PYTHON ?= V/bin/python
 
-.PHONY: help demo test check lint bench oracle real vllm-cpu docs clean
+.PHONY: help demo test check lint bench oracle real vllm-cpu browser docs clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -50,6 +50,10 @@ vllm-cpu: $(VENV)/dev ## predict runs of real vLLM on this CPU: make vllm-cpu VL
 
 real: $(VENV)/dev ## run the real traces that lie in ../shared end to end
 	$(BIN)/python -m pytest -m real -rs tests
+
+browser: $(VENV)/dev ## open the reports in headless Chromium (apt-get install chromium)
+	@$(PIP) -e '.[browser]'
+	$(BIN)/python -m pytest -m browser -rs tests
 
 docs: $(VENV)/dev ## play the terminal sessions of README and docs/ anew
 	$(BIN)/python tests/test_docs.py
