@@ -12,8 +12,8 @@ from agentservesim.engine.seen import seen_of
 from agentservesim.fleet.admission import FleetState, Gate
 from agentservesim.fleet.config import NetworkConfig, RoutingConfig, ToolsConfig
 from agentservesim.fleet.engines import InstanceSpec, build_engines
-from agentservesim.fleet.memory import equip
-from agentservesim.fleet.network import Network
+from agentservesim.fleet.memory import build_network, equip
+from agentservesim.fleet.migration import Migrations
 from agentservesim.fleet.orchestrator import Orchestrator, ProgramRun
 from agentservesim.fleet.router import Dispatcher
 from agentservesim.fleet.servers import Server, cut, estimates_of
@@ -26,6 +26,7 @@ from agentservesim.model import InputError, Listener, Turn, TurnRecord, Workload
 from agentservesim.policies.admission import Always
 from agentservesim.policies.protocols import (
     NO_HINTS,
+    Choice,
     OraclePolicy,
     Prefilled,
     ProgramEnded,
@@ -93,7 +94,7 @@ class Fleet:
         if isinstance(scheduler, OraclePolicy):
             scheduler.replies |= {p.id: tuple(t.output_tokens for t in p.turns) for p in workload.programs}
         engines = build_engines(instances, kernel, self._finished, order=order, leap=leap, listener=listener)
-        self._network = Network(network, instances, kernel) if network is not None else None
+        self._network = build_network(network, instances, kernel)
         self._servers = [
             Server(engine, spec, estimates, self._network)
             for engine, spec, estimates in zip(engines, instances, estimates_of(instances), strict=True)
@@ -105,6 +106,9 @@ class Fleet:
             kernel.every(tick_ps, self._tick)
         state = FleetState(kernel, self._servers)
         self._gate = Gate(admission or Always(), state, self._see, self._send, self._hold, self._reject)
+        self._migrations = Migrations(
+            router, state, self._servers, self.residencies, self._network, self._gate, self._submit, kernel
+        )
         self.rejected: dict[str, int] = {}
         self._orchestrator = Orchestrator(
             workload.programs, kernel, ToolSimulator(tools, kernel, seed), self._ready, max_concurrency
@@ -112,7 +116,7 @@ class Fleet:
 
     def _equip(self, specs: Sequence[InstanceSpec], memory: MemoryConfig, policy: object) -> list[Residency]:
         """The memory models of the instances; none where LRU and HBM are all there is."""
-        if type(policy) is Lru and not memory.tiers:
+        if type(policy) is Lru and not memory.tiers and self._network is None:
             return []
         return equip(
             [server.instance for server in self._servers],
@@ -198,7 +202,8 @@ class Fleet:
         """A turn goes to the instance that the router chooses."""
         homes, now = run.homes, self._kernel.now
         view = self._see(run, turn)
-        choice = self._dispatcher.choose(view)
+        directed = self._migrations.directed(run.program.id)
+        choice = self._dispatcher.choose(view) if directed is None else Choice(directed)
         index = choice.index
         if self.residencies and turn.session_id in homes:
             session = run.program.id, turn.session_id
@@ -209,14 +214,21 @@ class Fleet:
         run.latest[turn.session_id] = turn.index
         homes.setdefault(None, index)
         run.known.sent(index)
-        server = self._servers[index]
-        server.load += 1
+        if choice.source is not None:
+            self._migrations.fetch(run, turn, choice.source, index)
         run.in_flight += 1
         request = Request(turn, now, Sent(run, gap_ps, hold_ps, view, choice.scores), run.program.id)
         if self._order is not None:
             request.program, request.critical_path_s = run.known, run.known.path_s(turn.index)
         if self._dispatcher.wants_news or self._gate.observes:
             request.on_first_token = self._first_token
+        self._migrations.sent(run, request)
+        self._submit(request, index)
+
+    def _submit(self, request: Request, index: int) -> None:
+        """A turn is on its way to an instance."""
+        server = self._servers[index]
+        server.load += 1
         self._dispatcher.sent(index)
         if server.spec.frontend_in_ps:
             self._kernel.after(server.spec.frontend_in_ps, server.instance.submit, request)
@@ -281,6 +293,7 @@ class Fleet:
             self._tell(self._order, sent.run, request)
         if self.residencies:
             self._note_gap(self.residencies[request.instance], sent.run, request)
+        self._migrations.ended(sent.run, request)
         self._gate.ended(sent.run, turn, request.cached_tokens)
 
     def _tell(self, order: Order, run: ProgramRun, request: Request) -> None:

@@ -7,12 +7,14 @@ from typing import Any
 
 from agentservesim.cost.base import Batch, StepTime
 from agentservesim.engine.memory import Memory
-from agentservesim.fleet.engines import Engine
+from agentservesim.fleet.config import NetworkConfig
+from agentservesim.fleet.engines import Engine, InstanceSpec
 from agentservesim.kernel import Kernel
-from agentservesim.kv.config import MemoryConfig
+from agentservesim.kv.config import LinkConfig, MemoryConfig
+from agentservesim.kv.links import Network
 from agentservesim.kv.residency import Residency
 from agentservesim.kv.tiers import KvShape, Tier, build_tiers
-from agentservesim.model import to_s
+from agentservesim.model import InputError, to_s
 
 
 class MemoryView:
@@ -131,3 +133,19 @@ def equip(
         instance.scheduler.memory = Memory(residency, instance.scheduler.pool, shape.layers)
         models.append(residency)
     return models
+
+
+def build_network(
+    config: NetworkConfig | None, specs: Sequence[InstanceSpec], kernel: Kernel
+) -> Network | None:
+    """The network between instances, if there is one.
+
+    Raises InputError where the KV of instances differs, or its size is unknown.
+    """
+    if config is None:
+        return None
+    shapes = {spec.kv_shape for spec in specs}
+    if len(shapes) > 1 or None in shapes:
+        raise InputError("network: KV can be sent between equal instances only, and theirs differs")
+    link = LinkConfig(between=("hbm", "network"), kind=config.kind)
+    return Network(link, len(specs), kernel, config.interfaces)

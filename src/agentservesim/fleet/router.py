@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, SupportsIndex
 
 from agentservesim.fleet.config import RoutingConfig
@@ -66,9 +67,9 @@ class Dispatcher:
             ) from error
         choice = answer if isinstance(answer, Choice) else Choice(answer)
         if type(choice.index) is not int or not 0 <= choice.index < len(self._servers):
-            choice = choice._replace(index=self._checked(choice.index, turn))
+            choice = replace(choice, index=self._checked(choice.index, turn))
         if choice.scores and (len(self._servers) == 1 or len(choice.scores) != len(self._servers)):
-            choice = choice._replace(scores=self._scores(choice.scores, turn))
+            choice = replace(choice, scores=self._scores(choice.scores, turn))
         return choice
 
     def _checked(self, index: object, turn: TurnView) -> int:

@@ -7,8 +7,9 @@ from functools import lru_cache
 from math import inf
 
 from agentservesim.cost.base import Batch, StepTime
+from agentservesim.engine.request import Request
 from agentservesim.fleet.engines import Engine, InstanceSpec
-from agentservesim.fleet.network import Network
+from agentservesim.kv.links import Network
 from agentservesim.model import Path, to_s
 from agentservesim.policies.protocols import QueuedTurn
 
@@ -50,6 +51,7 @@ class Server:
         self.prefill_s = estimates.prefill_s
         self.estimates = estimates
         self._network = network
+        self._block_bytes = spec.kv_shape.block_bytes if spec.kv_shape is not None else 0
         self._scheduler = instance.scheduler
         self._pool = instance.scheduler.pool
 
@@ -111,7 +113,20 @@ class Server:
         """Time to get KV from another instance over the network."""
         if self._network is None:
             return inf
-        return self._network.estimate_s(-(-tokens // self.block_size), source, self.index)
+        size = -(-tokens // self.block_size) * self._block_bytes
+        return to_s(self._network.estimate_ps(size, source, self.index))
+
+    def withdraw(self, request: Request) -> bool:
+        """Take back a turn that waits and has never run; False if it does not."""
+        scheduler = self._scheduler
+        self.instance.wake()
+        waits = request.scheduled_ps < 0 and any(other is request for other in scheduler.waiting)
+        if not waits or request.holding.blocks:
+            return False
+        scheduler.waiting.discard(request)
+        self.instance.load -= 1
+        self.load -= 1
+        return True
 
 
 def estimates_of(specs: Sequence[InstanceSpec]) -> list[Estimates]:

@@ -268,13 +268,34 @@ class Residency:
         self.copies.up(chain.session, pin.holding, plan, end, arrived)
         return True
 
-    def bring(self, chain: Chain, source: Residency, network: Network, keep: bool) -> bool:
-        """Have the KV of a session sent from another instance's HBM, as far as there is room here.
+    # ---- between instances --------------------------------------------------------------------
 
-        The chain is this instance's from now on; turns of its session wait for what is on its way. False
-        if there is nothing to send.
+    def take_over(self, session: Session, source: Residency, network: Network | None) -> None:
+        """A session goes on here; its KV comes from the other instance if there is a network."""
+        before = source.chains.get(session)
+        if before is None:
+            return
+        self.forget(session)
+        chain = self.chains[session] = before.elsewhere()
+        comes = network is not None and self.bring(chain, source, network, keep=False)
+        source.forget(session)
+        if chain.in_gap and not comes:
+            self._place(chain)
+
+    def replicate(self, session: Session, source: Residency, network: Network) -> None:
+        """Have a copy of a session's KV sent here, for LRU to keep; the session stays where it is."""
+        before = source.chains.get(session)
+        if before is not None and session not in self.chains:
+            copy = before.elsewhere()
+            self.bring(copy, source, network, keep=True)
+            copy.pin = None
+
+    def bring(self, chain: Chain, source: Residency, network: Network, keep: bool) -> bool:
+        """Have what another instance's HBM has of a chain sent here, as far as there is room.
+
+        Turns of its session wait for what is on its way. False if there is nothing to send.
         """
-        self.chains[chain.session] = chain
+        chain.seen = None
         self._wake()
         source._wake()
         here = self.pool.lookup(chain.path, chain.blocks)

@@ -57,6 +57,21 @@ class Chain:
     timer: Timer | None = None
     seen: ChainView | None = None
 
+    def elsewhere(self) -> Chain:
+        """The same session on another instance, which has nothing of it yet."""
+        return Chain(
+            self.session,
+            self.arrival_ps,
+            self.path,
+            self.blocks,
+            self.turns_done,
+            self.tools,
+            self.hints,
+            self.gap_started_ps,
+            self.past_gaps_s,
+            self.in_gap,
+        )
+
 
 class Kept(Mapping[str, int]):
     """Tokens of a chain that each tier holds, looked up when they are asked for."""

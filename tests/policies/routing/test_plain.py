@@ -7,6 +7,7 @@ from hashlib import blake2b
 
 import pytest
 
+from agentservesim.policies.protocols import Choice
 from agentservesim.policies.routing import (
     Autellix,
     LeastLoaded,
@@ -25,7 +26,7 @@ def test_round_robin_goes_round() -> None:
 
 def test_least_loaded_takes_the_smallest_load_and_the_lowest_index_of_equals() -> None:
     router = LeastLoaded()
-    assert router.route(asks(home=0), views(3, 2, 5), 0.0) == (1, [3, 2, 5], None)
+    assert router.route(asks(home=0), views(3, 2, 5), 0.0) == Choice(1, [3, 2, 5])
     assert router.route(asks(home=0), views(3, 2, 2), 0.0).index == 1
     assert router.route(asks(home=2), views(0, 0, 0), 0.0).index == 0
 

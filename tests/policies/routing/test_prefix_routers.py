@@ -7,6 +7,7 @@ from math import exp
 import pytest
 
 from agentservesim.model import Path, Segment
+from agentservesim.policies.protocols import Choice
 from agentservesim.policies.routing import DynamoKv, LlmD, Preble, PrefixAware, RayPrefix
 from tests.policies.parts import asks, begun, first_token, last_token, views
 
@@ -27,11 +28,11 @@ def other(tokens: int) -> Path:
 
 
 def test_prefix_aware_follows_a_match_above_its_threshold() -> None:
-    """The first turn goes to the smallest index, which is 0; then 100 of 300 are a third, of 340 less than 0.3."""
+    """The first turn goes to the smallest index, 0; then 100 of 300 are a third, of 340 less than 0.3."""
     router = begun(PrefixAware())
     assert router.route(asks("a", path=prompt(100)), views(0, 0, 0), 0.0).index == 0
     choice = router.route(asks("b", path=((TRUNK, 100), (Segment(100, TRUNK), 300))), views(0, 0, 0), 0.0)
-    assert choice == (0, [100 / 300, 0.0, 0.0], None)
+    assert choice == Choice(0, [100 / 300, 0.0, 0.0])
     # 100 of 340 are 0.294: to the smallest index, 1 before 2
     choice = router.route(asks("c", path=((TRUNK, 100), (Segment(100, TRUNK), 340))), views(0, 0, 0), 0.0)
     assert choice.index == 1
@@ -72,7 +73,7 @@ def test_ray_prefix_follows_a_tenth_in_balance() -> None:
 def test_ray_prefix_takes_the_better_of_two_out_of_balance() -> None:
     router = begun(RayPrefix(), 2)
     router.route(asks(path=prompt(100)), views(0, 0), 0.0)
-    assert router.route(asks(path=prompt(100)), views(11, 0), 0.0) == (1, [1.0, 0.0], None)
+    assert router.route(asks(path=prompt(100)), views(11, 0), 0.0) == Choice(1, [1.0, 0.0])
 
 
 # ---- Dynamo -----------------------------------------------------------------------------------
@@ -87,15 +88,15 @@ def test_dynamo_counts_blocks_to_compute_and_blocks_to_hold() -> None:
     """
     router = begun(DynamoKv(overlap_weight=2.0), 2)
     a, b = asks("a", path=prompt(100)), asks("b", path=prompt(140))
-    assert router.route(a, views(0, 0), 0.0) == (0, [30.0, 30.0], None)
-    assert router.route(b, views(0, 0), 0.0) == (1, [52.0, 42.0], None)
+    assert router.route(a, views(0, 0), 0.0) == Choice(0, [30.0, 30.0])
+    assert router.route(b, views(0, 0), 0.0) == Choice(1, [52.0, 42.0])
     # a's first token, b's last: 0 has nothing to compute and holds 10, 1 nothing at all;
     # c is b's prompt: 0 has 100 of it: 2 * 4 + 10 + 14 = 32, 1 has it all: 14
     router.observe(first_token(a, 0))
     router.observe(first_token(b, 1))
     router.observe(last_token(b, 1))
     c = asks("c", path=prompt(140))
-    assert router.route(c, views(0, 0), 119.0) == (1, [32.0, 14.0], None)
+    assert router.route(c, views(0, 0), 119.0) == Choice(1, [32.0, 14.0])
     router.observe(last_token(c, 1))
     # two minutes after b, but not after c, whose use made it young; a's is out of date: 2 * 14 + 10 + 14
     assert router.route(asks("d", path=prompt(140)), views(0, 0), 121.0).scores == [52.0, 14.0]
@@ -162,8 +163,8 @@ def test_preble_explores_by_load_eviction_and_missed_prefill() -> None:
     b, 500 others: 0: L 0.6, M 100 tokens to evict, but nothing there was ever hit: 0, P 0.5; 1: P 0.5 alone.
     """
     router = begun(Preble(), 2)
-    assert router.route(asks("a", path=prompt(600)), views(0, 0), 0.0) == (0, [0.6, 0.6], None)
-    assert router.route(asks("b", path=other(500)), views(0, 0), 1.0) == (1, [1.1, 0.5], None)
+    assert router.route(asks("a", path=prompt(600)), views(0, 0), 0.0) == Choice(0, [0.6, 0.6])
+    assert router.route(asks("b", path=other(500)), views(0, 0), 1.0) == Choice(1, [1.1, 0.5])
     # c has 600 of 700 at 0, which is more than the rest: 0, though it is loaded with 0.6 s, not 0.5 s
     choice = router.route(asks("c", path=prompt(700)), views(0, 0), 2.0)
     assert choice.index == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentservesim.policies.protocols import Move, QueuedTurn
+from agentservesim.policies.protocols import Choice, Move, QueuedTurn
 from agentservesim.policies.routing import LMetric, Mooncake, SagaRouter
 from tests.policies.parts import Whole, asks, begun, first_token, last_token, views
 
@@ -18,10 +18,10 @@ def test_lmetric_multiplies_new_tokens_and_batch_size() -> None:
     fleet = views(0, 0, 0)
     fleet[1].cached = 10
     a = asks("a")
-    assert router.route(a, fleet, 0.0) == (1, [16, 6, 16], None)
-    assert router.route(asks("b"), fleet, 0.0) == (0, [16, 24, 16], None)
+    assert router.route(a, fleet, 0.0) == Choice(1, [16, 6, 16])
+    assert router.route(asks("b"), fleet, 0.0) == Choice(0, [16, 24, 16])
     router.observe(first_token(a, 1))
-    assert router.route(asks("c"), fleet, 0.0) == (1, [32 * 2, 6 * 2, 16], None)
+    assert router.route(asks("c"), fleet, 0.0) == Choice(1, [32 * 2, 6 * 2, 16])
     router.observe(last_token(a, 1))
     assert router.route(asks("d"), fleet, 0.0).scores == [64, 24, 16]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -91,7 +92,8 @@ class InstanceView(Protocol):
         """Time to get KV from another instance over the network, its backlog included; inf without one."""
 
 
-class Choice(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Choice:
     """Where a turn goes, and why.
 
     scores: a figure for each instance, by index; whether the lowest or the highest wins is the policy's.

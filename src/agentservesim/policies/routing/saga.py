@@ -32,10 +32,9 @@ class SagaRouter:
         """Home, or the lowest load, of equals the one with the fewest unfinished turns."""
         loads = [1 - instance.free_blocks / instance.num_blocks for instance in instances]
         index = min(range(len(loads)), key=lambda i: (loads[i], instances[i].load))
-        home = turn.home
-        if home is not None and loads[home] < self.most_load:
-            if instances[home].hit_tokens(turn.path) >= self.cached * turn.prompt_tokens:
-                index = home
+        if turn.home is not None and loads[turn.home] < self.most_load:
+            hit = instances[turn.home].hit_tokens(turn.path)
+            index = turn.home if hit >= self.cached * turn.prompt_tokens else index
         return Choice(index, loads)
 
     def rebalance(self, fleet: FleetView) -> Iterator[Move]:
