@@ -8,9 +8,11 @@ from agentservesim.cost.accelerators import list_gpus, load_accelerator
 from agentservesim.cost.base import Batch, StepTime
 from agentservesim.cost.calibration import read_calibration
 from agentservesim.cost.capacity import kv_blocks
+from agentservesim.cost.composed import compose, fitted_efficiency
 from agentservesim.cost.config import CostConfig
 from agentservesim.cost.deployment import Deployment, Network
 from agentservesim.cost.linear import Linear
+from agentservesim.cost.measured import Unmeasured, load_measured
 from agentservesim.cost.modelnames import list_models, load_model
 from agentservesim.cost.models import Model
 from agentservesim.cost.operators import Host, capture_sizes
@@ -43,7 +45,12 @@ class Cost:
 
 
 def build_cost(
-    config: CostConfig, *, block_size: int, max_num_batched_tokens: int, max_num_seqs: int
+    config: CostConfig,
+    *,
+    block_size: int,
+    max_num_batched_tokens: int,
+    max_num_seqs: int,
+    pipeline_parallel_size: int = 1,
 ) -> Cost:
     """Price the steps and size the KV cache of one instance.
 
@@ -59,7 +66,7 @@ def build_cost(
         config.tensor_parallel_size,
         config.kv_cache_dtype,
         config.data_parallel_size,
-        config.pipeline_parallel_size,
+        pipeline_parallel_size,
         Network(config.gpus_per_node, config.network_bytes_per_s, config.network_latency_s),
     )
     if found is not None and found.linear is not None:
@@ -105,16 +112,32 @@ def _model(config: CostConfig) -> Model:
 
 def _step_time(config: CostConfig, on: Deployment, max_num_seqs: int) -> tuple[StepTime, str]:
     host = Host(
-        step_ps=to_ps(config.host_overhead_s),
-        prefill_ps=to_ps(config.prefill_overhead_s),
+        step_ps=on.stages * to_ps(config.host_overhead_s),
+        prefill_ps=on.stages * to_ps(config.prefill_overhead_s),
         graphs=capture_sizes(max_num_seqs, config.enforce_eager),
         scale=config.step_time_scale,
         engines=on.engines,
     )
-    if config.tables is None and config.step_time == "tables":
-        raise InputError("step_time: 'tables' needs a folder of operator tables; give it as `tables`")
-    if config.tables is None or config.step_time == "roofline":
-        used = ", ".join(f"{name} {value:g}" for name, value in config.efficiency.model_dump().items())
-        return Roofline(on, config.efficiency, host), f"roofline of the data sheet, efficiencies: {used}"
-    tables = step_tables(on, read_tables(config.tables, on.ranks))
-    return Tables(on, tables, host), f"tables: {tables.source}"
+    if config.tables is not None and config.step_time != "roofline":
+        tables = step_tables(on, read_tables(config.tables, on.ranks))
+        return Tables(on, tables, host), f"tables: {tables.source}"
+    measured = load_measured(on.accelerator.name)
+    why = f"no measurements of {on.accelerator.name} are at hand"
+    if config.step_time == "roofline":
+        why = "asked for"
+    elif measured is not None:
+        try:
+            tables = compose(on, measured)
+            return Tables(on, tables, host), f"tables: {tables.source}"
+        except Unmeasured as lacking:
+            why = f"not measured on {on.accelerator.name}: {lacking}"
+    if config.step_time == "tables":
+        raise InputError(f"step_time: there are no tables of this deployment ({why}); see `list tables`")
+    efficiency, fit = config.efficiency, "default or given efficiencies"
+    if measured is not None and "efficiency" not in config.model_fields_set:
+        efficiency, fit = (
+            fitted_efficiency(measured, on.accelerator),
+            "efficiencies of its measured operators",
+        )
+    used = ", ".join(f"{name} {value:g}" for name, value in efficiency.model_dump().items())
+    return Roofline(on, efficiency, host), f"roofline ({why}); {fit}: {used}"

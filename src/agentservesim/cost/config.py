@@ -27,9 +27,6 @@ class CostConfig(BaseModel):
     )
     gpu: str = Field("h100-sxm", min_length=1, description="Catalogue name of the accelerator.")
     tensor_parallel_size: int = Field(1, ge=1, le=64, description="Accelerators that share each layer.")
-    pipeline_parallel_size: int = Field(
-        1, ge=1, le=64, description="Groups of accelerators that each hold a part of the layers."
-    )
     data_parallel_size: int = Field(
         1,
         ge=1,

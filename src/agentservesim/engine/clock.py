@@ -3,7 +3,8 @@
 A clock ticks. At a tick the step that just ended is settled (its last requests are finished),
 and the next step is scheduled. With synchronous scheduling that step starts at once; with
 asynchronous scheduling one step is always scheduled ahead: step n+1 is decided when step n
-starts, so a request that arrives during step n first runs in step n+2.
+starts, so a request that arrives during step n first runs in step n+2. A pipeline of several stages has
+as many steps in flight, each in another stage, and one more with asynchronous scheduling.
 
 When only decode steps lie ahead and nothing in them is left to decide, the clock plans a leap:
 it computes at which times it would tick and sleeps until the last. A request that arrives
@@ -13,6 +14,7 @@ meanwhile cuts the leap short at the next tick.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from math import isqrt
 from typing import Protocol
 
@@ -112,10 +114,12 @@ class Leap:
 class Decider(Protocol):
     """Who decides what a clock's steps are: a scheduler, or those of a wave together.
 
-    `last_end_ps` is when the step before the one to decide ends.
+    `last_end_ps` is when the step before the one to decide ends, and `in_flight` are the steps that have
+    not, oldest first.
     """
 
     last_end_ps: int
+    in_flight: Sequence[Step]
 
     def schedule(self, now: int, one_by_one: bool) -> Step | None:
         """Decide and price the next step; None if nothing can be scheduled."""
@@ -146,7 +150,14 @@ class Clock(ABC):
     """Steps in flight, and the event at which the oldest of them ends."""
 
     def __init__(
-        self, index: int, kernel: Kernel, decider: Decider, *, async_scheduling: bool, leap: bool
+        self,
+        index: int,
+        kernel: Kernel,
+        decider: Decider,
+        *,
+        async_scheduling: bool,
+        stages: int = 1,
+        leap: bool = True,
     ) -> None:
         self.index = index
         self.steps = 0
@@ -154,7 +165,8 @@ class Clock(ABC):
         self._kernel = kernel
         self._decider = decider
         self._leaping = leap
-        self._depth = 2 if async_scheduling else 1
+        self._depth = stages + 1 if async_scheduling else stages
+        self._stages = [0] * stages
         self._flight: list[Step] = []
         self._tick: Event | None = None
         self._deciding = False
@@ -230,10 +242,13 @@ class Clock(ABC):
         while len(flight) < self._depth:
             start = flight[-1].start_ps + flight[-1].duration_ps if flight else now
             self._decider.last_end_ps = start
+            self._decider.in_flight = flight
             step = self._decide(now)
             if step is None:
                 break
             step.start_ps = start
+            if len(self._stages) > 1:
+                self._pass_stages(step, now)
             if step.load_ps:
                 step.duration_ps = max(step.duration_ps, step.load_ps - step.start_ps) + step.first_layer_ps
             flight.append(step)
@@ -248,6 +263,18 @@ class Clock(ABC):
                         request.on_first_token(request)
             if step.duration_ps:
                 self._record(step)
+
+    def _pass_stages(self, step: Step, now: int) -> None:
+        """Send a step through a pipeline: an equal part of its time in each stage, behind the step before
+        it there, and no sooner than its rows' last tokens are out."""
+        rows = step.rows
+        assert rows is not None
+        part = -(-step.duration_ps // len(self._stages))
+        step.start_ps = at = max(now, rows.ends_ps, self._stages[0])
+        for stage, free in enumerate(self._stages):
+            at = self._stages[stage] = max(at, free) + part
+        rows.ends_ps = at
+        step.duration_ps = at - step.start_ps
 
     def _decide(self, now: int) -> Step | None:
         return self._decider.schedule(now, not self._leaping)

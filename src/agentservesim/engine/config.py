@@ -38,6 +38,9 @@ class EngineConfig(BaseModel):
         None,
         description="Admit a request only if its whole known sequence fits; None follows the engine version.",
     )
+    pipeline_parallel_size: int = Field(
+        1, ge=1, le=64, description="Stages: groups of accelerators that each hold a part of the layers."
+    )
     async_scheduling: bool = Field(
         True, description="Schedule step n+1 when step n starts, before its output is known."
     )

@@ -37,7 +37,14 @@ class Instance(Clock):
         self.load = 0
         self._on_finish = on_finish
         self._listener = listener if listener is not None and listener.wants_steps else None
-        super().__init__(index, kernel, self.scheduler, async_scheduling=config.async_scheduling, leap=leap)
+        super().__init__(
+            index,
+            kernel,
+            self.scheduler,
+            async_scheduling=config.async_scheduling,
+            stages=config.pipeline_parallel_size,
+            leap=leap,
+        )
 
     def submit(self, request: Request) -> None:
         """A request arrives, now."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from agentservesim.kv.pool import Holding
 from agentservesim.model import Turn
 from agentservesim.policies.protocols import ProgramView
+
+if TYPE_CHECKING:
+    from agentservesim.engine.rows import DecodeRows
 
 
 class Request:
@@ -15,7 +19,7 @@ class Request:
     Token counts: `known` tokens exist (the prompt, and what was generated before a preemption);
     `computed` of them are in the KV cache once the step scheduled last has run; `reached` is the most
     that was computed before a preemption; `total` is the length at which the request ends. While the
-    request decodes in lockstep (`in_rows`), `computed` is behind: it is `base` plus the rows' clock.
+    request decodes in lockstep with others, in `rows`, `computed` is behind: it is `base` plus their clock.
 
     `program` and `critical_path_s` are for scheduling policies; `seen` is what these see of the request.
     `on_first_token(request)` is called, if set, when it is known when the first token will be out.
@@ -32,7 +36,6 @@ class Request:
         "first_token_ps",
         "holding",
         "id",
-        "in_rows",
         "instance",
         "known",
         "loaded_blocks",
@@ -49,6 +52,7 @@ class Request:
         "reached",
         "recomputed_tokens",
         "requeue_ps",
+        "rows",
         "running",
         "scheduled_ps",
         "seen",
@@ -78,7 +82,7 @@ class Request:
         self.holding = Holding(turn.path)
         self.place = 0
         self.running = False
-        self.in_rows = False
+        self.rows: DecodeRows | None = None
         self.base = 0
         self.cell = 0
         self.preemptions = 0
@@ -98,6 +102,16 @@ class Request:
 
     def __repr__(self) -> str:
         return f"Request({self.id!r}, {self.computed}/{self.known} of {self.total} tokens)"
+
+    @property
+    def in_rows(self) -> bool:
+        """Whether it decodes in lockstep with others."""
+        return self.rows is not None
+
+    @property
+    def in_cache(self) -> int:
+        """Tokens in the KV cache once the step scheduled last has run."""
+        return self.computed if self.rows is None else self.rows.computed(self)
 
     def waited(self, now: int) -> int:
         """Its wait in the queue is over; returns how long it was."""

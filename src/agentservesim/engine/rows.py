@@ -23,7 +23,8 @@ class DecodeRows:
     """Requests that decode in lockstep.
 
     `clock` counts the steps they took; `end` is what it shows after the step with which the next row
-    ends. `version` counts the changes of which rows there are and in which cells.
+    ends. `version` counts the changes of which rows there are and in which cells. `ends_ps`, kept by the
+    clock of a pipeline, is when the step they took last leaves it.
     """
 
     __slots__ = (
@@ -37,6 +38,7 @@ class DecodeRows:
         "count",
         "counts",
         "end",
+        "ends_ps",
         "version",
     )
 
@@ -45,6 +47,7 @@ class DecodeRows:
         self.count = 0
         self.end = NEVER
         self.version = 0
+        self.ends_ps = 0
         self.counts = [0] * len(knots)
         self._knots = knots
         self._bases = [0] * len(knots)
@@ -67,7 +70,7 @@ class DecodeRows:
     def add(self, request: Request) -> None:
         """A request whose known tokens are all computed takes one token a step from now on."""
         base = request.base = request.computed - self.clock
-        request.in_rows = True
+        request.rows = self
         self.count += 1
         self.version += 1
         self._phases[base % self._block_size] += 1
@@ -86,7 +89,7 @@ class DecodeRows:
         """Take a row out; its `computed` is brought up to date."""
         base = request.base
         request.computed = base + self.clock
-        request.in_rows = False
+        request.rows = None
         self.count -= 1
         self.version += 1
         self._phases[base % self._block_size] -= 1
@@ -102,7 +105,7 @@ class DecodeRows:
         while borders and borders[0][0] <= clock:
             at, _, request = heappop(borders)
             cell, base = request.cell + 1, request.base
-            if not request.in_rows or cell == len(self._knots) or at != self._knots[cell] - base:
+            if request.rows is not self or cell == len(self._knots) or at != self._knots[cell] - base:
                 continue
             self.counts[cell - 1] -= 1
             self._bases[cell - 1] -= base
@@ -118,7 +121,7 @@ class DecodeRows:
         ends, clock, ended = self._ends, self.clock, []
         while ends and ends[0][0] <= clock:
             at, _, request = heappop(ends)
-            if request.in_rows and at == request.total - 1 - request.base:
+            if request.rows is self and at == request.total - 1 - request.base:
                 self.remove(request)
                 ended.append(request)
         return ended
@@ -127,7 +130,7 @@ class DecodeRows:
         ends = self._ends
         while ends:
             at, _, request = ends[0]
-            if request.in_rows and at == request.total - 1 - request.base:
+            if request.rows is self and at == request.total - 1 - request.base:
                 self.end = at
                 return
             heappop(ends)

@@ -7,7 +7,7 @@ The tests hold the two equal, and both equal to vLLM.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 
 from agentservesim.cost.base import StepTime
@@ -31,7 +31,7 @@ class Running:
     """Requests of one instance, its block pool, and what the running ones do in a step.
 
     `now_ps` is when something happened here last; `last_end_ps` is when the step before the one to decide
-    ends. Without an `order` requests are served first come, first served.
+    ends, and `in_flight` are the steps that have not. Without an `order` requests are served first come, first served.
     `on_admit(request, hit_tokens)` and `on_preempt(request)` are called as those happen, and
     `on_step(step)` when a step is decided and not yet priced, if set.
     """
@@ -49,10 +49,14 @@ class Running:
         )
         self.waiting: ArrivalQueue | KeyQueue = ArrivalQueue() if order is None else KeyQueue(order)
         self.running: list[Request] = []
-        self.rows = DecodeRows(step_time.knots, config.block_size)
+        self._cohorts = [
+            DecodeRows(step_time.knots, config.block_size) for _ in range(config.pipeline_parallel_size)
+        ]
+        self.rows = self._cohorts[0]
         self.preemptions = 0
         self.now_ps = 0
         self.last_end_ps = 0
+        self.in_flight: Sequence[Step] = ()
         self.memory: Memory | None = None
         self.on_admit: Callable[[Request, int], None] | None = None
         self.on_preempt: Callable[[Request], None] | None = None
@@ -71,6 +75,18 @@ class Running:
         self._left_out: set[Request] = set()
         self._last_place = 0
         self._last_row_place = 0
+
+    # ---- micro-batches ------------------------------------------------------------------------
+
+    def _choose_rows(self) -> None:
+        """Pick the rows that the next step of a pipeline may advance.
+
+        Rows whose tokens are still on their way through the stages must wait for them, so each of the steps
+        in flight has rows of its own: a micro-batch. A request joins that of the step which ends its prefill.
+        """
+        busy = [step.rows for step in self.in_flight[1 - len(self._cohorts) :]]
+        free = [rows for rows in self._cohorts if not any(rows is other for other in busy)]
+        self.rows = max(free, key=lambda rows: rows.count > 0)
 
     # ---- all at once --------------------------------------------------------------------------
 
@@ -157,7 +173,7 @@ class Running:
         ended = self.rows.pop_ended()
         for request in ended:
             self._leave_rows(request)
-        if self.rows.count == 0:
+        if not any(rows.count for rows in self._cohorts):
             self._last_row_place = 0
         return ended
 
@@ -168,7 +184,7 @@ class Running:
 
     def _catch_up(self, request: Request) -> None:
         """Bring the holding of a decoding request up to date with what the rows did."""
-        computed = request.base + self.rows.clock if request.in_rows else request.computed
+        computed = request.in_cache
         holding, size = request.holding, self.config.block_size
         blocks = -(-computed // size)
         if blocks > holding.blocks:
@@ -192,7 +208,7 @@ class Running:
             request = running[index]
             if request.in_rows:
                 self._catch_up(request)
-                computed, new = rows.computed(request), 1
+                computed, new = request.in_cache, int(request.rows is rows)
             else:
                 computed, new = request.computed, request.known - request.computed
                 most = self._capped(request, cap) if new > 0 else cap
@@ -235,7 +251,7 @@ class Running:
     def _grant(self, step: Step, granted: dict[Request, int], joining: list[Request]) -> None:
         """Put the granted tokens into the step: all rows move on, except those without a grant."""
         rows = self.rows
-        self._left_out = {r for r in self.running if r.in_rows and r not in granted}
+        self._left_out = {r for r in self.running if r.rows is rows and r not in granted}
         for request in self.running if self._left_out else ():
             if request in self._left_out:
                 rows.remove(request)
@@ -252,8 +268,8 @@ class Running:
 
     def _preempt(self, request: Request, now: int) -> None:
         """Drop a request's blocks and put it back into the queue; it will compute them again."""
-        if request.in_rows:
-            self.rows.remove(request)
+        if request.rows is not None:
+            request.rows.remove(request)
             self._leave_rows(request)
             request.known = request.computed + 1
         elif request in self._prefills:

@@ -27,6 +27,8 @@ class Scheduler(Running):
         A step that only preempts has no rows and takes no time.
         """
         self.now_ps = now
+        if len(self._cohorts) > 1:
+            self._choose_rows()
         budget = self._budget
         # Who watches what is evicted is asked once for all rows, however they are taken.
         one_by_one = one_by_one and not self.pool.is_watched
@@ -35,6 +37,7 @@ class Scheduler(Running):
         if self.waiting.queue:
             self.waiting.refresh(now)
         step = Step()
+        step.rows = self.rows
         step.chunks, step.prefills = [], []
         self._priced = (-1, 0)
         cap = self.config.long_prefill_token_threshold
@@ -76,6 +79,7 @@ class Scheduler(Running):
             self.pool.take(blocks)
         rows.advance(1)
         step = Step(rows.count)
+        step.rows = rows
         if self.on_step is not None:
             self.on_step(step)
         batch = Batch((), rows.count, rows.counts, rows.contexts(), rows.count)
@@ -192,7 +196,13 @@ class Scheduler(Running):
         """How many decode steps of the present rows are certain to come next, whatever ends with
         the last of them, if no request arrives."""
         rows = self.rows
-        if not rows.count or self._prefills or self._left_out or self.pool.contended:
+        if (
+            len(self._cohorts) > 1
+            or not rows.count
+            or self._prefills
+            or self._left_out
+            or self.pool.contended
+        ):
             return 0
         if rows.count > self._budget:
             return 0
@@ -259,7 +269,14 @@ class Scheduler(Running):
     def finish(self, request: Request) -> None:
         """The last token is out: free the request's blocks, tail first."""
         if request.running:
-            self.pool.store(request.holding, (request.total - 1) // self.config.block_size)
+            if request.computed != request.total - 1:
+                # Preempted while its last step was under way in a pipeline, and admitted again meanwhile.
+                request.recomputed_tokens -= request.total - 1 - request.computed
+                if request in self._prefills:
+                    self._prefills.remove(request)
+            self.pool.store(
+                request.holding, (min(request.computed, request.total - 1)) // self.config.block_size
+            )
             self.pool.release(request.holding)
             self.running.remove(request)
             request.running = False

@@ -76,7 +76,7 @@ class Seen:
     def computed_tokens(self) -> int:
         """Tokens whose KV is there once the step scheduled last has run; 0 while it waits."""
         request = self._request
-        return self._scheduler.rows.computed(request) if request.in_rows else request.computed
+        return request.in_cache
 
     @property
     def generated_tokens(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agentservesim.engine.request import Request
+from agentservesim.engine.rows import DecodeRows
 
 Requests = Sequence[Request]
 NO_CHUNKS: list[tuple[int, int]] = []
@@ -16,7 +17,8 @@ class Step:
     """One scheduled step.
 
     chunks: prefill rows (new tokens, history), and `prefills` whose they are. `first` are requests
-    whose first token it yields, `ending` those whose last one, both in running order. It does not
+    whose first token it yields, `ending` those whose last one, both in running order; `rows` are the decode
+    rows that go on with it, where it was decided by one scheduler. It does not
     end before `load_ps`, when KV that comes in layer by layer under it is there.
     """
 
@@ -29,6 +31,7 @@ class Step:
         "first_layer_ps",
         "load_ps",
         "prefills",
+        "rows",
         "start_ps",
     )
 
@@ -37,6 +40,7 @@ class Step:
     ) -> None:
         self.chunks: list[tuple[int, int]] = NO_CHUNKS
         self.prefills: list[Request] = NO_REQUESTS
+        self.rows: DecodeRows | None = None
         self.first: Requests = ()
         self.ending = ending
         self.decode_rows = decode_rows

@@ -62,6 +62,7 @@ class WaveScheduler:
 
     def __init__(self, schedulers: Sequence[Scheduler], time: WaveTime) -> None:
         self.last_end_ps = 0
+        self.in_flight: Sequence[Step] = ()
         self._schedulers = schedulers
         self._time = time
         self._bound: set[int] = set()
@@ -167,6 +168,8 @@ class Wave(Clock):
         asynchronous = {config.async_scheduling for config in configs}
         if len(asynchronous) > 1:
             raise InputError("async_scheduling: the engines of a wave must all have it on, or all off")
+        if any(config.pipeline_parallel_size > 1 for config in configs):
+            raise InputError("pipeline_parallel_size: engines that go in step have one stage each")
         own = _OwnRows(time)
         self.ranks = [
             Rank(first_index + rank, self, config, Scheduler(config, blocks, own, order))

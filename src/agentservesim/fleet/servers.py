@@ -78,8 +78,7 @@ class Server:
     def running_tokens(self) -> int:
         """Context of the requests that run."""
         self.instance.catch_up()
-        rows = self._scheduler.rows
-        return sum(r.base + rows.clock if r.in_rows else r.computed for r in self._scheduler.running)
+        return sum(r.in_cache for r in self._scheduler.running)
 
     @property
     def block_size(self) -> int:
