@@ -1,6 +1,7 @@
 """Tools to test the simulator with, for its developers and for authors of policies."""
 
+from agentservesim.testing.admission_laws import AdmissionLaws
 from agentservesim.testing.residency_laws import ResidencyLaws
 from agentservesim.testing.scheduler_laws import SchedulerLaws
 
-__all__ = ["ResidencyLaws", "SchedulerLaws"]
+__all__ = ["AdmissionLaws", "ResidencyLaws", "SchedulerLaws"]

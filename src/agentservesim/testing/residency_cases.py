@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from math import inf
 from random import Random
 from typing import Any
 
@@ -30,7 +31,7 @@ from agentservesim.model import (
     to_s,
 )
 from agentservesim.policies import load_policy
-from agentservesim.policies.protocols import InstanceView, TurnView
+from agentservesim.policies.protocols import InstanceView, Router, TurnView
 
 MS = PS_PER_S // 1000
 MOST_EVENTS = 2_000_000
@@ -78,6 +79,7 @@ class Outcome:
     turns: list[TurnRecord] = field(default_factory=list)
     transfers: list[TransferRecord] = field(default_factory=list)
     decisions: list[tuple[float, str, object]] = field(default_factory=list)
+    rejected: dict[str, int] = field(default_factory=dict)
     bytes_sent: int = 0
     forced_unpins: int = 0
     events: int = field(default=0, compare=False)
@@ -168,7 +170,9 @@ def draw_case(seed: int, cramped: bool = False, needs: Sequence[str] = (), size:
     instances = random.choice([1, 1, 2, 3])
     scheduler = random.choice(["fcfs", "fcfs", "priority"])
     memory = draw_memory(random, need, cramped, needs)
-    return Case(programs, engine, need + 1 + room, instances, memory, random.choice([0.0, 0.0, 0.3]), seed, scheduler)
+    return Case(
+        programs, engine, need + 1 + room, instances, memory, random.choice([0.0, 0.0, 0.3]), seed, scheduler
+    )
 
 
 def _draw_program(random: Random, number: int, trunk: Segment, size: int) -> Program:
@@ -252,7 +256,7 @@ def other_future(case: Case, past: Outcome, at_s: float) -> Case:
         turns: list[Turn] = []
         seen: set[str] = set()
         for turn in program.turns:
-            if ready_s[program.id, turn.index] > at_s and turn.dependencies:
+            if ready_s.get((program.id, turn.index), inf) > at_s and turn.dependencies:
                 if turn.session_id in seen or turn.dependencies[0].turn >= len(turns):
                     break
                 seen.add(turn.session_id)
@@ -268,7 +272,7 @@ def other_replies(case: Case, past: Outcome, at_s: float) -> Case:
     done_s = {(turn.program_id, turn.index): to_s(turn.finish_ps) for turn in past.turns}
 
     def longer(program: Program, turn: Turn) -> Turn:
-        if done_s[program.id, turn.index] <= at_s + LONGEST_STEPS_S:
+        if done_s.get((program.id, turn.index), inf) <= at_s + LONGEST_STEPS_S:
             return turn
         path = (*turn.path[:-1], (turn.path[-1][0], turn.path[-1][1] + BLOCK))
         return replace(turn, output_tokens=turn.output_tokens + BLOCK, path=path)
@@ -282,12 +286,14 @@ def play(
     policy: object,
     *,
     scheduler: object = None,
+    admission: object = None,
     leap: bool = True,
     audit_every: int = 0,
 ) -> Outcome:
-    """Run a case under a residency policy, and a scheduling policy in place of the case's own.
+    """Run a case under a residency policy, and policies of other families in place of the case's own.
 
-    With `audit_every` the ledgers are audited after every so many events of the clock.
+    An admission policy that routes is the router too. With `audit_every` the ledgers are audited after every
+    so many events of the clock.
 
     Raises InputError where the policy fails, or turns are left that nothing can serve.
     """
@@ -298,7 +304,7 @@ def play(
     fleet = Fleet(
         Workload(case.programs),
         [spec] * case.instances,
-        router=Wanderer(case.wanders),
+        router=admission if isinstance(admission, Router) else Wanderer(case.wanders),
         tools=ToolsConfig(),
         seed=case.seed,
         listener=outcome,
@@ -306,8 +312,9 @@ def play(
         memory=case.memory,
         residency=policy,
         scheduler=scheduler or load_policy("scheduler", case.scheduler),
+        admission=admission,
     )
-    for watched in (policy, scheduler):
+    for watched in (policy, scheduler, admission):
         watch(watched, outcome.decisions, lambda: to_s(fleet.now_ps))
     for residency in fleet.residencies:
         residency.copies.on_transfer = outcome.transfers.append
@@ -326,6 +333,7 @@ def play(
         assert pool.used == pool.pinned == pool.in_flight == 0, "something holds blocks after the end"
     links = {link for r in fleet.residencies for tier in r.tiers for link in tier.links.values()}
     outcome.bytes_sent = sum(sum(link.bytes_moved) for link in links)
+    outcome.rejected = dict(fleet.rejected)
     outcome.forced_unpins = sum(residency.pins.forced_unpins for residency in fleet.residencies)
     return outcome
 
@@ -352,7 +360,7 @@ def watch(policy: object, log: list[tuple[float, str, object]], now_s: Callable[
 
         return call
 
-    for name in ("place", "tick", "rank", "resume", "key", "victims"):
+    for name in ("place", "tick", "rank", "resume", "key", "victims", "admit", "route"):
         method = getattr(policy, name, None)
         if method is not None:
             object.__setattr__(policy, name, watched(name, method))

@@ -1,0 +1,78 @@
+"""Laws that every admission policy must keep, as tests that a policy's author inherits.
+
+    from agentservesim.testing import AdmissionLaws
+
+    class TestMyPolicy(AdmissionLaws):
+        def make_policy(self):
+            return MyPolicy(limit=3)
+
+`pytest` then plays random programs on random memory (see `testing.residency_cases`) under the policy. One
+that routes as well is the router too.
+"""
+
+from __future__ import annotations
+
+from agentservesim.policies import load_policy
+from agentservesim.testing.residency_cases import Case, Outcome, draw_case, other_future, other_replies, play
+
+RESIDENCIES = ("lru", "ttl,ttl_s=0.5", "pin-always", "lru")
+"""What is done with KV meanwhile, case by case: held turns may have pins."""
+
+
+class AdmissionLaws:
+    """Inherit, give `make_policy`, and run pytest. `seeds` are the cases that are played."""
+
+    seeds: range = range(12)
+
+    def make_policy(self) -> object:
+        """A new policy object; called once for each run."""
+        raise NotImplementedError
+
+    def play(self, case: Case, leap: bool = True, audit_every: int = 0) -> Outcome:
+        """Play a case with a new policy object."""
+        residency = load_policy("residency", RESIDENCIES[case.seed % len(RESIDENCIES)])
+        return play(case, residency, admission=self.make_policy(), leap=leap, audit_every=audit_every)
+
+    def test_every_turn_is_served_or_its_program_rejected(self) -> None:
+        """Nobody is held for good, however small the memory; every block is accounted for all the time."""
+        for seed in self.seeds:
+            for cramped in (False, True):
+                case = draw_case(seed, cramped)
+                outcome = self.play(case, audit_every=7)
+                served = {(turn.program_id, turn.index) for turn in outcome.turns}
+                assert len(served) == len(outcome.turns), f"case {seed}: a turn was served twice"
+                for program in case.programs:
+                    whole = all((program.id, turn.index) in served for turn in program.turns)
+                    assert whole != (program.id in outcome.rejected), f"case {seed}: program {program.id}"
+
+    def test_holding_is_queueing(self) -> None:
+        """The parts of a turn's latency sum to it, and the hold is a part of the queueing."""
+        for seed in self.seeds:
+            for turn in self.play(draw_case(seed)).turns:
+                parts = turn.queue_ps + turn.prefill_ps + turn.decode_ps + turn.transfer_ps
+                assert parts == turn.finish_ps - turn.ready_ps, f"case {seed}"
+                assert 0 <= turn.hold_ps <= turn.queue_ps - turn.requeue_ps, f"case {seed}"
+
+    def test_it_is_deterministic(self) -> None:
+        """The same programs meet the same decisions and the same times."""
+        for seed in self.seeds:
+            case = draw_case(seed)
+            assert self.play(case) == self.play(case), f"case {seed}"
+
+    def test_leaping_equals_stepping(self) -> None:
+        """The policy does not notice whether the engine leaps, nor does its result."""
+        for seed in self.seeds:
+            case = draw_case(seed)
+            assert self.play(case, leap=True) == self.play(case, leap=False), f"case {seed}"
+
+    def test_it_sees_no_future(self) -> None:
+        """Neither later gaps and turns nor longer replies change what is decided before."""
+        for seed in self.seeds:
+            case = draw_case(seed)
+            here = self.play(case)
+            if not here.decisions:
+                continue
+            at_s = here.decisions[len(here.decisions) // 2][0]
+            for change in (other_future, other_replies):
+                there = self.play(change(case, here, at_s))
+                assert here.decided_before(at_s) == there.decided_before(at_s), f"case {seed}"
