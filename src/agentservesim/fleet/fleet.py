@@ -94,7 +94,7 @@ class Fleet:
         if isinstance(scheduler, OraclePolicy):
             scheduler.replies |= {p.id: tuple(t.output_tokens for t in p.turns) for p in workload.programs}
         engines = build_engines(instances, kernel, self._finished, order=order, leap=leap, listener=listener)
-        self._network = build_network(network, instances, kernel)
+        self.network = build_network(network, instances, kernel)
         self._servers = [
             Server(engine, spec, estimates, self._network)
             for engine, spec, estimates in zip(engines, instances, estimates_of(instances), strict=True)

@@ -12,8 +12,9 @@ from typing import Any
 from agentservesim.cost.base import Batch
 from agentservesim.engine.config import EngineConfig
 from agentservesim.fleet import Fleet, InstanceSpec
-from agentservesim.fleet.config import ToolsConfig
+from agentservesim.fleet.config import NetworkConfig, RoutingConfig, ToolsConfig
 from agentservesim.kv.config import HBM, LinkConfig, MemoryConfig, TierConfig
+from agentservesim.kv.links import IN
 from agentservesim.kv.pool import BlockPool, Holding
 from agentservesim.kv.residency import Residency, ResidencyRecord, TransferRecord
 from agentservesim.kv.tiers import KvShape
@@ -69,6 +70,8 @@ class Case:
     memory: MemoryConfig
     wanders: float = 0.0
     seed: int = 0
+    routing: RoutingConfig = RoutingConfig()
+    network: NetworkConfig | None = None
     scheduler: str = "fcfs"
 
 
@@ -287,6 +290,7 @@ def play(
     *,
     scheduler: object = None,
     admission: object = None,
+    router: Any = None,
     leap: bool = True,
     audit_every: int = 0,
 ) -> Outcome:
@@ -304,7 +308,9 @@ def play(
     fleet = Fleet(
         Workload(case.programs),
         [spec] * case.instances,
-        router=admission if isinstance(admission, Router) else Wanderer(case.wanders),
+        router=router or (admission if isinstance(admission, Router) else Wanderer(case.wanders)),
+        routing=case.routing,
+        network=case.network,
         tools=ToolsConfig(),
         seed=case.seed,
         listener=outcome,
@@ -314,7 +320,7 @@ def play(
         scheduler=scheduler or load_policy("scheduler", case.scheduler),
         admission=admission,
     )
-    for watched in (policy, scheduler, admission):
+    for watched in (policy, scheduler, admission, router):
         watch(watched, outcome.decisions, lambda: to_s(fleet.now_ps))
     for residency in fleet.residencies:
         residency.copies.on_transfer = outcome.transfers.append
@@ -333,6 +339,8 @@ def play(
         assert pool.used == pool.pinned == pool.in_flight == 0, "something holds blocks after the end"
     links = {link for r in fleet.residencies for tier in r.tiers for link in tier.links.values()}
     outcome.bytes_sent = sum(sum(link.bytes_moved) for link in links)
+    if fleet.network is not None:
+        outcome.bytes_sent += sum(link.bytes_moved[IN] for link in fleet.network.links)
     outcome.rejected = dict(fleet.rejected)
     outcome.forced_unpins = sum(residency.pins.forced_unpins for residency in fleet.residencies)
     return outcome
@@ -344,7 +352,7 @@ def watch(policy: object, log: list[tuple[float, str, object]], now_s: Callable[
     def watched(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
             answer = method(*arguments)
-            if name in ("tick", "rank", "victims"):
+            if name in ("tick", "rank", "victims", "rebalance"):
                 answer = list(answer)
             told = answer
             if name == "tick":
@@ -360,7 +368,7 @@ def watch(policy: object, log: list[tuple[float, str, object]], now_s: Callable[
 
         return call
 
-    for name in ("place", "tick", "rank", "resume", "key", "victims", "admit", "route"):
+    for name in ("place", "tick", "rank", "resume", "key", "victims", "admit", "route", "rebalance"):
         method = getattr(policy, name, None)
         if method is not None:
             object.__setattr__(policy, name, watched(name, method))
