@@ -31,7 +31,8 @@ class Running:
     """Requests of one instance, its block pool, and what the running ones do in a step.
 
     `now_ps` is when something happened here last; `last_end_ps` is when the step before the one to decide
-    ends, and `in_flight` are the steps that have not. Without an `order` requests are served first come, first served.
+    ends, and `in_flight` are the steps that have not. Without an `order` requests are served first come,
+    first served.
     `on_admit(request, hit_tokens)` and `on_preempt(request)` are called as those happen, and
     `on_step(step)` when a step is decided and not yet priced, if set.
     """
