@@ -96,7 +96,7 @@ class Fleet:
         engines = build_engines(instances, kernel, self._finished, order=order, leap=leap, listener=listener)
         self.network = build_network(network, instances, kernel)
         self._servers = [
-            Server(engine, spec, estimates, self._network)
+            Server(engine, spec, estimates, self.network)
             for engine, spec, estimates in zip(engines, instances, estimates_of(instances), strict=True)
         ]
         self._dispatcher = Dispatcher(router, self._servers, routing or RoutingConfig(), kernel, seed)
@@ -107,7 +107,7 @@ class Fleet:
         state = FleetState(kernel, self._servers)
         self._gate = Gate(admission or Always(), state, self._see, self._send, self._hold, self._reject)
         self._migrations = Migrations(
-            router, state, self._servers, self.residencies, self._network, self._gate, self._submit, kernel
+            router, state, self._servers, self.residencies, self.network, self._gate, self._submit, kernel
         )
         self.rejected: dict[str, int] = {}
         self._orchestrator = Orchestrator(
@@ -116,7 +116,7 @@ class Fleet:
 
     def _equip(self, specs: Sequence[InstanceSpec], memory: MemoryConfig, policy: object) -> list[Residency]:
         """The memory models of the instances; none where LRU and HBM are all there is."""
-        if type(policy) is Lru and not memory.tiers and self._network is None:
+        if type(policy) is Lru and not memory.tiers and self.network is None:
             return []
         return equip(
             [server.instance for server in self._servers],
