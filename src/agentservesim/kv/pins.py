@@ -19,8 +19,9 @@ from agentservesim.kv.sessions import Chain, Pin, Session
 
 
 class Pins:
-    """The pins on `pool`. `freed` is called before blocks are given back to it, `changed` when a pin is broken.
+    """The pins on `pool`.
 
+    `freed` is called before blocks are given back to it, `changed` when a pin is broken.
     `forced_unpins` counts the pins that were broken before their time, `held_in_gap_byte_ps` the
     byte-picoseconds that pins have held. `on_break(program_id)` is called when a pin is broken, if set.
     """

@@ -21,150 +21,32 @@ extents can be split and joined without telling their holders.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import NamedTuple
 
+from agentservesim.kv.extents import (
+    NO_HIT,
+    Extent,
+    Hit,
+    Holding,
+    Lane,
+    Range,
+    SegmentBlocks,
+    counts,
+    covers,
+)
+from agentservesim.kv.free_queue import FreeQueue
 from agentservesim.model import Path, Segment
 
-
-@dataclass(slots=True, eq=False)
-class Extent:
-    """Blocks [first, end) of a lane with one reference count; linked into the free queue at 0.
-
-    In the free queue of an engine that does not front-load blanks, an extent without a lane is a
-    run of blank blocks. One that is `condemned` goes next, and whoever asked has been told.
-    """
-
-    lane: Lane | None
-    first: int
-    end: int
-    refs: int = 0
-    condemned: bool = False
-    before: Extent | None = None
-    behind: Extent | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Lane:
-    """One copy of a segment's blocks: extents in ascending order.
-
-    `stamps` is kept only while the segment has several lanes: (first block, order of hashing), ascending.
-    """
-
-    home: SegmentBlocks
-    extents: list[Extent] = field(default_factory=list)
-    stamps: list[tuple[int, int]] = field(default_factory=list)
-
-    def find(self, block: int) -> int:
-        """Index of the extent that holds `block`, or of the first one behind it."""
-        extents = self.extents
-        index = len(extents)
-        while index and extents[index - 1].end > block:
-            index -= 1
-        return index
-
-    def run(self, block: int, limit: int) -> tuple[int, int]:
-        """The unbroken run of blocks from `block` on: its end (at most `limit`), and how many of it
-        are unreferenced."""
-        free = 0
-        for extent in self.extents:
-            if extent.end <= block:
-                continue
-            if extent.first > block or block >= limit:
-                break
-            end = extent.end if extent.end < limit else limit
-            if extent.refs == 0:
-                free += end - block
-            block = end
-        return block, free
-
-    def age(self, block: int) -> int:
-        """When the block was hashed, as a rank among the lanes of its segment."""
-        index = bisect_right(self.stamps, block, key=_first)
-        return self.stamps[index - 1][1] if index else 0
-
-    def border(self, block: int, limit: int) -> int:
-        """The first block behind `block` at which this lane's coverage or age may change, or `limit`."""
-        index = bisect_right(self.stamps, block, key=_first)
-        if index < len(self.stamps):
-            limit = min(limit, self.stamps[index][0])
-        index = bisect_right(self.extents, block, key=_end)
-        if index < len(self.extents):
-            extent = self.extents[index]
-            limit = min(limit, extent.end if extent.first <= block else extent.first)
-        return limit
-
-
-def _first(stamp: tuple[int, int]) -> int:
-    return stamp[0]
-
-
-def _end(extent: Extent) -> int:
-    return extent.end
-
-
-@dataclass(slots=True, eq=False)
-class SegmentBlocks:
-    """What the pool knows of one segment: its lanes, and who is behind with hashing its blocks."""
-
-    segment: Segment
-    lanes: list[Lane] = field(default_factory=list)
-    writers: list[Holding] = field(default_factory=list)
-
-    def lane_without(self, first: int, end: int) -> Lane | None:
-        """The first lane that has none of the blocks [first, end)."""
-        for lane in self.lanes:
-            index = lane.find(first)
-            if index == len(lane.extents) or lane.extents[index].first >= end:
-                return lane
-        return None
-
-
-Range = tuple[Lane, int, int]
-"""Blocks [first, end) of a lane."""
-
-
-@dataclass(slots=True, eq=False)
-class Holding:
-    """The blocks of one request: `ranges` of hashed blocks, then blanks up to block `blocks`.
-
-    A copy of part of a sequence begins at block `start`; a request's own blocks begin at 0.
-    `catch_up` is called before anybody looks at segments that this holding is still writing.
-    """
-
-    path: Path
-    start: int = 0
-    blocks: int = 0
-    hashed: int = 0
-    ranges: list[Range] = field(default_factory=list)
-    catch_up: Callable[[], None] | None = None
-    writes: list[SegmentBlocks] = field(default_factory=list)
-
-
-class Hit(NamedTuple):
-    """The longest cached prefix of a path: `ranges`, `blocks` in all, of which `free` are unreferenced.
-
-    `dead_end` is the segment in which the walk stopped short of its limit, if it did.
-    """
-
-    ranges: Sequence[Range]
-    blocks: int
-    free: int
-    dead_end: Segment | None
-
-
-NO_HIT = Hit((), 0, 0, None)
+__all__ = ["NO_HIT", "BlockPool", "Hit", "Holding"]
 
 
 class BlockPool:
     """Counts, hits and evictions of `num_blocks` KV blocks, one of which is vLLM's null block.
 
-    `free` blocks are unreferenced, `blank` ones of them without content; `pinned` and `in_flight` count what pins and copies took from the free queue; those who make them keep
-    the counts. If set, `on_hash(holding, first, end)` and `on_evict(segment, first, end)` are called with the
-    blocks just hashed, or just evicted (the highest index went first).
+    `free` blocks are unreferenced, `blank` ones of them without content. `pinned` and `in_flight` count what
+    pins and copies took from the free queue; those who make them keep the counts. If set,
+    `on_hash(holding, first, end)` and `on_evict(segment, first, end)` are called with the blocks just hashed,
+    or just evicted (the highest index went first).
 
     What is evicted next can be watched, and chosen, a run at a time. When `blocks` are to be evicted and
     the head of the free queue is not condemned yet, `on_shortage(blocks)` may put other extents there and
@@ -194,9 +76,7 @@ class BlockPool:
         self._blanks = num_blocks - 1
         self._segments: dict[Segment, SegmentBlocks] = {}
         self._clock = 0
-        self._head = Extent(None, 0, 0)
-        self._tail = Extent(None, 0, 0, before=self._head)
-        self._head.behind = self._tail
+        self._queue = FreeQueue()
 
     # ---- looking up ---------------------------------------------------------------------------
 
@@ -288,12 +168,10 @@ class BlockPool:
         self._blanks = 0
         watched = self.is_watched
         while count:
-            extent = self._head.behind
-            assert extent is not None
+            extent = self._queue.first
             if watched and not extent.condemned:
                 self._condemn(count)
-                extent = self._head.behind
-                assert extent is not None
+                extent = self._queue.first
             taken = min(count, extent.end - extent.first)
             extent.end -= taken
             count -= taken
@@ -305,7 +183,7 @@ class BlockPool:
                 if self.on_evict is not None:
                     self.on_evict(lane.home.segment, extent.end, extent.end + taken)
             if extent.end == extent.first:
-                self._unlink(extent)
+                self._queue.remove(extent)
                 if lane is not None:
                     lane.extents.remove(extent)
                     if not lane.extents:
@@ -314,16 +192,13 @@ class BlockPool:
     def _condemn(self, count: int) -> None:
         """See to it that the head of the free queue is condemned, `count` blocks being needed."""
         chosen = 0 if self.on_shortage is None else self.on_shortage(count)
-        extent = self._head.behind
-        while True:
-            assert extent is not None
+        for extent in self._queue:
             extent.condemned = True
             if extent.lane is not None and self.on_condemn is not None:
                 self.on_condemn(extent.lane.home.segment, extent.first, extent.end)
             chosen -= extent.end - extent.first
             if chosen <= 0:
                 break
-            extent = extent.behind
 
     def store(self, holding: Holding, upto: int) -> None:
         """Hash the holding's blocks up to block `upto`, along its path."""
@@ -390,7 +265,7 @@ class BlockPool:
             lane.stamps += [stamp for stamp in stamps if stamp[0] > end]
         index = lane.find(first)
         lane.extents.insert(index, Extent(lane, first, end, 1))
-        self._join(lane, index, index + 1)
+        lane.join(index, index + 1)
 
     def release(self, holding: Holding, evict_first: bool = False) -> None:
         """Give back every block of the holding, tail first, and empty it.
@@ -406,32 +281,14 @@ class BlockPool:
         if self.blanks_first or not self.caching:
             self._blanks += blanks
         elif blanks:
-            self._append(Extent(None, 0, blanks))
-        mark = Extent(None, 0, 0)
-        if evict_first:
-            self._append(mark)
+            self._queue.append(Extent(None, 0, blanks))
+        mark = self._queue.mark() if evict_first else None
         for lane, first, end in reversed(holding.ranges):
             self._dereference(lane, first, end)
-        if evict_first:
-            self._move_to_head(mark)
+        if mark is not None:
+            self._queue.move_to_head(mark)
         holding.ranges.clear()
         holding.blocks = holding.hashed = holding.start
-
-    def _move_to_head(self, mark: Extent) -> None:
-        """Move the extents behind `mark` to the head of the free queue, in their order; unlink `mark`."""
-        head, tail = self._head, self._tail
-        first, last, behind = mark.behind, tail.before, head.behind
-        assert first is not None
-        assert last is not None
-        assert behind is not None
-        while behind.condemned:
-            head, behind = behind, behind.behind
-            assert behind is not None
-        if first is not tail and behind is not mark:
-            mark.behind, tail.before = tail, mark
-            head.behind, first.before = first, head
-            last.behind, behind.before = behind, last
-        self._unlink(mark)
 
     # ---- writers ------------------------------------------------------------------------------
 
@@ -474,32 +331,6 @@ class BlockPool:
 
     # ---- extents and the free queue -----------------------------------------------------------
 
-    def _split(self, lane: Lane, index: int, block: int) -> None:
-        """Cut extent `index` so that one begins at `block`; the upper part is evicted first."""
-        lower = lane.extents[index]
-        upper = Extent(lane, block, lower.end, lower.refs, lower.condemned)
-        lower.end = block
-        lane.extents.insert(index + 1, upper)
-        if lower.refs == 0:
-            before = lower.before
-            assert before is not None
-            upper.before, upper.behind = before, lower
-            before.behind = lower.before = upper
-
-    def _bounds(self, lane: Lane, first: int, end: int) -> tuple[int, int]:
-        """Indices [low, high) of the extents that are exactly the blocks [first, end), splitting."""
-        extents = lane.extents
-        low = lane.find(first)
-        if extents[low].first < first:
-            self._split(lane, low, first)
-            low += 1
-        high = low
-        while extents[high].end < end:
-            high += 1
-        if extents[high].end > end:
-            self._split(lane, high, end)
-        return low, high + 1
-
     def _reference(self, lane: Lane, first: int, end: int) -> None:
         extents = lane.extents
         extent = extents[0]
@@ -508,17 +339,17 @@ class BlockPool:
                 self._claim(extent)
             extent.refs += 1
             return
-        low, high = self._bounds(lane, first, end)
+        low, high = lane.cut(first, end)
         for extent in lane.extents[low:high]:
             if extent.refs == 0:
                 self._claim(extent)
             extent.refs += 1
         if len(extents) > 1:
-            self._join(lane, low, high)
+            lane.join(low, high)
 
     def _claim(self, extent: Extent) -> None:
         """Take an extent out of the free queue."""
-        self._unlink(extent)
+        self._queue.remove(extent)
         extent.condemned = False
         self.free -= extent.end - extent.first
 
@@ -529,46 +360,22 @@ class BlockPool:
             extent.refs -= 1
             if extent.refs == 0:
                 self.free += end - first
-                self._append(extent)
+                self._queue.append(extent)
             return
-        low, high = self._bounds(lane, first, end)
+        low, high = lane.cut(first, end)
         for index in range(high - 1, low - 1, -1):
             extent = extents[index]
             extent.refs -= 1
             if extent.refs == 0:
                 self.free += extent.end - extent.first
-                last = self._tail.before
-                assert last is not None
+                last = self._queue.last
                 if last.lane is lane and last.first == extent.end and not last.condemned:
                     last.first = extent.first
                     del extents[index]
                 else:
-                    self._append(extent)
+                    self._queue.append(extent)
         if len(extents) > 1:
-            self._join(lane, low, min(high, len(extents)))
-
-    def _join(self, lane: Lane, low: int, high: int) -> None:
-        """Join neighbours in [low - 1, high] that are referenced alike."""
-        extents = lane.extents
-        for index in range(min(high, len(extents) - 1), max(low - 1, 0), -1):
-            lower, upper = extents[index - 1], extents[index]
-            if lower.refs == upper.refs != 0 and lower.end == upper.first:
-                lower.end = upper.end
-                del extents[index]
-
-    def _append(self, extent: Extent) -> None:
-        tail = self._tail
-        last = tail.before
-        assert last is not None
-        extent.before, extent.behind = last, tail
-        last.behind = tail.before = extent
-
-    def _unlink(self, extent: Extent) -> None:
-        before, behind = extent.before, extent.behind
-        assert before is not None
-        assert behind is not None
-        before.behind, behind.before = behind, before
-        extent.before = extent.behind = None
+            lane.join(low, min(high, len(extents)))
 
     def _drop_lane(self, lane: Lane) -> None:
         home = lane.home
@@ -593,11 +400,7 @@ class BlockPool:
         """Blocks that can be taken without anybody being asked or told."""
         if not self.is_watched:
             return self.free
-        ready, extent = self._blanks, self._head.behind
-        while extent is not None and extent.condemned:
-            ready += extent.end - extent.first
-            extent = extent.behind
-        return ready
+        return self._blanks + self._queue.condemned_blocks
 
     @property
     def used(self) -> int:
@@ -618,32 +421,26 @@ class BlockPool:
 
     def freed_by(self, holdings: Sequence[Holding]) -> int:
         """How many blocks would be unreferenced without these holdings."""
-        covers = _covers(holdings)
+        covered = covers(holdings)
         freed = sum(holding.blocks - holding.hashed for holding in holdings)
-        for lane, ranges in covers.items():
+        for lane, ranges in covered.items():
             for extent in lane.extents:
                 if len(ranges) >= extent.refs:
-                    freed += sum(blocks for blocks, refs in _counts(extent, ranges) if refs == extent.refs)
+                    freed += sum(blocks for blocks, refs in counts(extent, ranges) if refs == extent.refs)
         return freed
-
-    def _queue(self) -> Iterator[Extent]:
-        extent = self._head.behind
-        while extent is not None and extent is not self._tail:
-            yield extent
-            extent = extent.behind
 
     def audit(self, holdings: list[Holding]) -> None:
         """Recount everything; AssertionError if the ledger does not balance.
 
         `holdings` are all live ones, caught up. A test's tool: it walks every extent.
         """
-        covers = _covers(holdings)
+        covered = covers(holdings)
         for holding in holdings:
             hashed = sum(end - first for _, first, end in holding.ranges)
             assert hashed == holding.hashed - holding.start
             assert holding.hashed <= holding.blocks
         used = sum(h.blocks - h.hashed for h in holdings)
-        queued = {id(x) for x in self._queue()}
+        queued = {id(x) for x in self._queue}
         for segment, home in self._segments.items():
             assert home.segment is segment
             assert home.lanes or home.writers
@@ -655,28 +452,10 @@ class BlockPool:
                     assert extent.lane is lane
                     assert at <= extent.first < extent.end
                     at = extent.end
-                    assert {refs for _, refs in _counts(extent, covers.get(lane, []))} == {extent.refs}
+                    assert {refs for _, refs in counts(extent, covered.get(lane, []))} == {extent.refs}
                     assert (extent.refs == 0) == (id(extent) in queued)
                     used += (extent.end - extent.first) if extent.refs else 0
         assert used == self.used
-        queue_blocks = self._blanks + sum(x.end - x.first for x in self._queue())
+        queue_blocks = self._blanks + sum(x.end - x.first for x in self._queue)
         assert queue_blocks == self.free
-        assert self.blank == self._blanks + sum(x.end - x.first for x in self._queue() if x.lane is None)
-
-
-def _covers(holdings: Sequence[Holding]) -> dict[Lane, list[tuple[int, int]]]:
-    """The blocks of each lane that holdings hold: (first, end), once for each holding."""
-    covers: dict[Lane, list[tuple[int, int]]] = {}
-    for holding in holdings:
-        for lane, first, end in holding.ranges:
-            covers.setdefault(lane, []).append((first, end))
-    return covers
-
-
-def _counts(extent: Extent, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The extent cut where ranges begin or end: (blocks, number of ranges that hold them)."""
-    inside = [(first, end) for first, end in ranges if first < extent.end and end > extent.first]
-    cuts = {extent.first, extent.end, *(cut for both in inside for cut in both)}
-    borders = sorted(cut for cut in cuts if extent.first <= cut <= extent.end)
-    for low, high in pairwise(borders):
-        yield high - low, sum(first <= low and high <= end for first, end in inside)
+        assert self.blank == self._blanks + sum(x.end - x.first for x in self._queue if x.lane is None)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Ranking:
-    """Called when `pool` has evicted all that was chosen before: puts its next choices at the head of the queue.
+    """Called when `pool` has evicted all that was chosen before: puts what is next at the head of its queue.
 
     What ended sessions left comes first, then the policy's order; if that is empty, the next extent is
     left to LRU. What a chain shares with one that is to stay longer stays as long. Chains are chosen

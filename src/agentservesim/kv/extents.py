@@ -1,0 +1,193 @@
+"""What a block pool is made of: runs of blocks, the copies they belong to, and who holds them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+from agentservesim.model import Path, Segment
+
+
+@dataclass(slots=True, eq=False)
+class Extent:
+    """Blocks [first, end) of a lane with one reference count; linked into the free queue at 0.
+
+    In the free queue of an engine that does not front-load blanks, an extent without a lane is a
+    run of blank blocks. One that is `condemned` goes next, and whoever asked has been told.
+    """
+
+    lane: Lane | None
+    first: int
+    end: int
+    refs: int = 0
+    condemned: bool = False
+    before: Extent | None = None
+    behind: Extent | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One copy of a segment's blocks: extents in ascending order.
+
+    `stamps` is kept only while the segment has several lanes: (first block, order of hashing), ascending.
+    """
+
+    home: SegmentBlocks
+    extents: list[Extent] = field(default_factory=list)
+    stamps: list[tuple[int, int]] = field(default_factory=list)
+
+    def find(self, block: int) -> int:
+        """Index of the extent that holds `block`, or of the first one behind it."""
+        extents = self.extents
+        index = len(extents)
+        while index and extents[index - 1].end > block:
+            index -= 1
+        return index
+
+    def run(self, block: int, limit: int) -> tuple[int, int]:
+        """The unbroken run of blocks from `block` on: its end (at most `limit`), and how many of it
+        are unreferenced."""
+        free = 0
+        for extent in self.extents:
+            if extent.end <= block:
+                continue
+            if extent.first > block or block >= limit:
+                break
+            end = extent.end if extent.end < limit else limit
+            if extent.refs == 0:
+                free += end - block
+            block = end
+        return block, free
+
+    def cut(self, first: int, end: int) -> tuple[int, int]:
+        """Cut extents so that some are exactly the blocks [first, end); returns their indices [low, high)."""
+        extents = self.extents
+        low = self.find(first)
+        if extents[low].first < first:
+            self._split(low, first)
+            low += 1
+        high = low
+        while extents[high].end < end:
+            high += 1
+        if extents[high].end > end:
+            self._split(high, end)
+        return low, high + 1
+
+    def _split(self, index: int, block: int) -> None:
+        """Cut an extent so that one begins at `block`; the upper part is evicted first."""
+        lower = self.extents[index]
+        upper = Extent(self, block, lower.end, lower.refs, lower.condemned)
+        lower.end = block
+        self.extents.insert(index + 1, upper)
+        if lower.refs == 0:
+            before = lower.before
+            assert before is not None
+            upper.before, upper.behind = before, lower
+            before.behind = lower.before = upper
+
+    def join(self, low: int, high: int) -> None:
+        """Join neighbours in [low - 1, high] that are referenced alike."""
+        extents = self.extents
+        for index in range(min(high, len(extents) - 1), max(low - 1, 0), -1):
+            lower, upper = extents[index - 1], extents[index]
+            if lower.refs == upper.refs != 0 and lower.end == upper.first:
+                lower.end = upper.end
+                del extents[index]
+
+    def age(self, block: int) -> int:
+        """When the block was hashed, as a rank among the lanes of its segment."""
+        index = bisect_right(self.stamps, block, key=_first)
+        return self.stamps[index - 1][1] if index else 0
+
+    def border(self, block: int, limit: int) -> int:
+        """The first block behind `block` at which this lane's coverage or age may change, or `limit`."""
+        index = bisect_right(self.stamps, block, key=_first)
+        if index < len(self.stamps):
+            limit = min(limit, self.stamps[index][0])
+        index = bisect_right(self.extents, block, key=_end)
+        if index < len(self.extents):
+            extent = self.extents[index]
+            limit = min(limit, extent.end if extent.first <= block else extent.first)
+        return limit
+
+
+def _first(stamp: tuple[int, int]) -> int:
+    return stamp[0]
+
+
+def _end(extent: Extent) -> int:
+    return extent.end
+
+
+@dataclass(slots=True, eq=False)
+class SegmentBlocks:
+    """What the pool knows of one segment: its lanes, and who is behind with hashing its blocks."""
+
+    segment: Segment
+    lanes: list[Lane] = field(default_factory=list)
+    writers: list[Holding] = field(default_factory=list)
+
+    def lane_without(self, first: int, end: int) -> Lane | None:
+        """The first lane that has none of the blocks [first, end)."""
+        for lane in self.lanes:
+            index = lane.find(first)
+            if index == len(lane.extents) or lane.extents[index].first >= end:
+                return lane
+        return None
+
+
+Range = tuple[Lane, int, int]
+"""Blocks [first, end) of a lane."""
+
+
+@dataclass(slots=True, eq=False)
+class Holding:
+    """The blocks of one request: `ranges` of hashed blocks, then blanks up to block `blocks`.
+
+    A copy of part of a sequence begins at block `start`; a request's own blocks begin at 0.
+    `catch_up` is called before anybody looks at segments that this holding is still writing.
+    """
+
+    path: Path
+    start: int = 0
+    blocks: int = 0
+    hashed: int = 0
+    ranges: list[Range] = field(default_factory=list)
+    catch_up: Callable[[], None] | None = None
+    writes: list[SegmentBlocks] = field(default_factory=list)
+
+
+class Hit(NamedTuple):
+    """The longest cached prefix of a path: `ranges`, `blocks` in all, of which `free` are unreferenced.
+
+    `dead_end` is the segment in which the walk stopped short of its limit, if it did.
+    """
+
+    ranges: Sequence[Range]
+    blocks: int
+    free: int
+    dead_end: Segment | None
+
+
+NO_HIT = Hit((), 0, 0, None)
+
+
+def covers(holdings: Sequence[Holding]) -> dict[Lane, list[tuple[int, int]]]:
+    """The blocks of each lane that holdings hold: (first, end), once for each holding."""
+    covers: dict[Lane, list[tuple[int, int]]] = {}
+    for holding in holdings:
+        for lane, first, end in holding.ranges:
+            covers.setdefault(lane, []).append((first, end))
+    return covers
+
+
+def counts(extent: Extent, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The extent cut where ranges begin or end: (blocks, number of ranges that hold them)."""
+    inside = [(first, end) for first, end in ranges if first < extent.end and end > extent.first]
+    cuts = {extent.first, extent.end, *(cut for both in inside for cut in both)}
+    borders = sorted(cut for cut in cuts if extent.first <= cut <= extent.end)
+    for low, high in pairwise(borders):
+        yield high - low, sum(first <= low and high <= end for first, end in inside)

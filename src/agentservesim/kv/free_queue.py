@@ -1,0 +1,86 @@
+"""The order in which free blocks are taken: a linked list of extents, those that are condemned in front."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from agentservesim.kv.extents import Extent
+
+
+class FreeQueue:
+    """Free extents, the one that is taken first at the head."""
+
+    __slots__ = ("_head", "_tail")
+
+    def __init__(self) -> None:
+        self._head = Extent(None, 0, 0)
+        self._tail = Extent(None, 0, 0, before=self._head)
+        self._head.behind = self._tail
+
+    @property
+    def first(self) -> Extent:
+        """The extent at the head; there must be one."""
+        extent = self._head.behind
+        assert extent is not None
+        return extent
+
+    @property
+    def last(self) -> Extent:
+        """The extent at the tail; an empty one without a lane where the queue is empty."""
+        extent = self._tail.before
+        assert extent is not None
+        return extent
+
+    @property
+    def condemned_blocks(self) -> int:
+        """Blocks at the head that are condemned."""
+        blocks, extent = 0, self.first
+        while extent.condemned:
+            blocks += extent.end - extent.first
+            assert extent.behind is not None
+            extent = extent.behind
+        return blocks
+
+    def __iter__(self) -> Iterator[Extent]:
+        extent = self._head.behind
+        while extent is not None and extent is not self._tail:
+            yield extent
+            extent = extent.behind
+
+    def append(self, extent: Extent) -> None:
+        """Put an extent at the tail."""
+        tail = self._tail
+        last = tail.before
+        assert last is not None
+        extent.before, extent.behind = last, tail
+        last.behind = tail.before = extent
+
+    def remove(self, extent: Extent) -> None:
+        """Take an extent out."""
+        before, behind = extent.before, extent.behind
+        assert before is not None
+        assert behind is not None
+        before.behind, behind.before = behind, before
+        extent.before = extent.behind = None
+
+    def mark(self) -> Extent:
+        """A mark at the tail: what is appended from now on can be moved to the head."""
+        mark = Extent(None, 0, 0)
+        self.append(mark)
+        return mark
+
+    def move_to_head(self, mark: Extent) -> None:
+        """Move what is behind a mark to the head, behind what is condemned, in its order; the mark goes."""
+        tail = self._tail
+        first, last, behind = mark.behind, self.last, self.first
+        assert first is not None
+        while behind.condemned:
+            assert behind.behind is not None
+            behind = behind.behind
+        if first is not tail and behind is not mark:
+            before = behind.before
+            assert before is not None
+            mark.behind, tail.before = tail, mark
+            before.behind, first.before = first, before
+            last.behind, behind.before = behind, last
+        self.remove(mark)
