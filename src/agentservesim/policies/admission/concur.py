@@ -63,7 +63,7 @@ class Concur:
     def review(self, fleet: FleetView) -> None:
         """One step of additive increase, multiplicative decrease."""
         blocks = sum(instance.num_blocks for instance in fleet.instances)
-        usage = 1 - sum(instance.free_blocks for instance in fleet.instances) / blocks
+        usage = (blocks - sum(instance.free_blocks for instance in fleet.instances)) / blocks
         hit_rate = self._cached / self._prompts if self._prompts else 1.0
         self._prompts = self._cached = 0
         if usage < self.low:
