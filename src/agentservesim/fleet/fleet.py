@@ -15,7 +15,7 @@ from agentservesim.fleet.engines import InstanceSpec, build_engines
 from agentservesim.fleet.memory import build_network, equip
 from agentservesim.fleet.migration import Migrations
 from agentservesim.fleet.orchestrator import Orchestrator, ProgramRun
-from agentservesim.fleet.router import NEWS, Dispatcher
+from agentservesim.fleet.router import Dispatcher
 from agentservesim.fleet.servers import Server, cut, estimates_of
 from agentservesim.fleet.tools import ToolSimulator
 from agentservesim.kernel import Kernel
@@ -39,6 +39,9 @@ from agentservesim.policies.scheduling import Fcfs
 
 PROGRESS_EVERY = 64
 """Turns between two calls of a progress callback."""
+
+FIRST = -(1 << 21)
+"""Priority: a first token is out before any turn ends in its moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,11 +244,7 @@ class Fleet:
         if self._dispatcher.wants_news:
             self._dispatcher.prefilled(view, request.instance, at_ps)
         if self._gate.observes:
-            event = Prefilled(view, request.instance)
-            if at_ps > self._kernel.now:
-                self._kernel.at(at_ps, self._gate.prefilled, event, NEWS)
-            else:
-                self._gate.prefilled(event)
+            self._kernel.at(at_ps, self._gate.prefilled, Prefilled(view, request.instance), FIRST)
 
     def _finished(self, request: Request) -> None:
         server, sent, turn = self._servers[request.instance], request.owner, request.turn
