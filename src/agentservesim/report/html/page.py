@@ -11,32 +11,34 @@ from typing import Any
 import orjson
 
 from agentservesim.report.files import write_whole
+from agentservesim.report.html.comparisons import comparison_data, comparison_file
 from agentservesim.report.html.pictures import report_data
-from agentservesim.report.saved_run import SavedRun, read_run
+from agentservesim.report.saved_run import read_run
 
 REPORT = "report.html"
-_SCRIPTS = ("vendor/echarts.min.js", "format.js", "charts.js", "report.js")
+_SCRIPTS = ("vendor/echarts.min.js", "format.js", "charts.js", "comparisons.js", "report.js")
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write report.html into a run folder, whole or not at all, and return its path.
+    """Write report.html into the folder of a run, a comparison or a sweep, and return its path.
 
-    Raises InputError if the folder is no run or cannot be written to.
+    It is written whole or not at all. Raises InputError if the folder is none of these or cannot be written
+    to.
     """
-    run = read_run(folder)
-    return write_whole(run.folder / REPORT, render(run).encode())
+    return write_whole(Path(folder) / REPORT, render(Path(folder)).encode())
 
 
-def render(run: SavedRun) -> str:
-    """The report of a run as HTML."""
-    return fill_page(run.name, report_data(run))
+def render(folder: Path) -> str:
+    """The report as HTML. Raises InputError like `write_report`."""
+    compared = comparison_file(folder)
+    return _fill(report_data(read_run(folder)) if compared is None else comparison_data(compared))
 
 
-def fill_page(title: str, data: dict[str, Any]) -> str:
+def _fill(data: dict[str, Any]) -> str:
     """The page with its data: text in it can be anything, and stays text."""
     scripts = "\n".join(f"<script>\n{_asset(name)}\n</script>" for name in _SCRIPTS)
     return Template(_asset("page.html")).substitute(
-        title=escape(title), style=_asset("report.css"), data=as_script_text(data), scripts=scripts
+        title=escape(data["name"]), style=_asset("report.css"), data=as_script_text(data), scripts=scripts
     )
 
 

@@ -19,7 +19,8 @@ function showHead() {
   byId("name").textContent = page.name;
   byId("title").textContent = verdict.title;
   const tiles = verdict.numbers.map((one) => {
-    const value = element("div", { className: "value", textContent: one.text });
+    const className = one.text.length > 9 ? "value words" : "value";
+    const value = element("div", { className, textContent: one.text });
     value.dataset.metric = one.metric;
     value.dataset.value = one.value;
     return element("div", { className: "tile" },
@@ -32,10 +33,10 @@ function showHead() {
     ...verdict.warnings.map((text) => element("p", { className: "hint warning", textContent: text })),
     element("div", { className: "tiles" }, ...tiles),
     ...(slos.length ? [element("ul", { className: "slos" }, ...slos)] : []),
-    element("p", { className: "hint", textContent: `Hint: ${verdict.hint}` }));
+    element("p", { className: "hint", textContent: verdict.hint }));
   const facts = verdict.facts.flatMap(([label, text]) =>
     [element("dt", { textContent: label }), element("dd", { textContent: text })]);
-  byId("facts").append(element("h2", { textContent: "What was simulated" }), element("dl", {}, ...facts));
+  if (facts.length) byId("facts").append(element("h2", { textContent: "What was simulated" }), element("dl", {}, ...facts));
 }
 
 function showClasses() {

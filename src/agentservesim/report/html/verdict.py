@@ -15,7 +15,7 @@ def verdict(summary: Summary) -> dict[str, Any]:
     """What the head of the report says."""
     return {
         "title": title(summary).removeprefix(f"{summary['scenario']['name']}: "),
-        "hint": hint(summary),
+        "hint": f"Hint: {hint(summary)}",
         "warnings": _warnings(summary),
         "slos": [_slo(slo) for slo in summary.get("slo", ())],
         "lines": _lines(summary),

@@ -10,6 +10,7 @@ from typing import Any
 
 from agentservesim.model import InputError
 from agentservesim.report.html import REPORT
+from agentservesim.report.html.comparisons import comparison_file
 from agentservesim.report.html.wording import number, seconds, share
 from agentservesim.report.saved_run import SUMMARY, SavedRun, read_run
 
@@ -30,15 +31,18 @@ class Catalogue:
     root: Path
 
     def runs(self) -> Iterator[dict[str, Any]]:
-        """A row for each run that can be read, by path."""
+        """A row for each run, comparison or sweep that can be read, by path."""
         for path, folders, files in os.walk(self.root):
             here = Path(path)
             if len(here.relative_to(self.root).parts) >= MAX_DEPTH:
                 folders.clear()
             folders[:] = sorted(name for name in folders if not name.startswith("."))
-            if SUMMARY in files:
+            inside = here.relative_to(self.root).as_posix()
+            if comparison_file(here) is not None:
+                yield _comparison_row(here, inside)
+            elif SUMMARY in files:
                 try:
-                    yield _row(self.run(here.relative_to(self.root).as_posix()), self.root)
+                    yield _row(self.run(inside), inside)
                 except (InputError, KeyError, TypeError):
                     continue  # not a run, or one of another version
 
@@ -52,12 +56,17 @@ class Catalogue:
         kind = KINDS.get(place.suffix)
         if kind is None or not place.is_file():
             raise InputError(f"{path}: no such file of a run")
-        read_run(place.parent)
+        self.report(place.parent.relative_to(self.root.resolve()).as_posix())
         return place.read_bytes(), kind
 
-    def changed_ns(self, path: str) -> int:
-        """When a run was written."""
-        return (self._inside(path) / SUMMARY).stat().st_mtime_ns
+    def report(self, path: str) -> tuple[Path, int]:
+        """The folder of a run, a comparison or a sweep, and when it was written.
+
+        Raises InputError if it is none of these.
+        """
+        place = self._inside(path)
+        told = comparison_file(place) or read_run(place).folder / SUMMARY
+        return place, told.stat().st_mtime_ns
 
     def _inside(self, path: str) -> Path:
         try:
@@ -69,7 +78,18 @@ class Catalogue:
         return place
 
 
-def _row(run: SavedRun, root: Path) -> dict[str, Any]:
+def _comparison_row(folder: Path, path: str) -> dict[str, Any]:
+    blank = dict.fromkeys(("policies", "turns", "latency", "ttft", "hits", "rate"), "")
+    return {
+        **blank,
+        "path": path,
+        "report": f"run/{path}/{REPORT}",
+        "name": folder.name,
+        "marks": "comparison",
+    }
+
+
+def _row(run: SavedRun, path: str) -> dict[str, Any]:
     summary = run.summary
     scenario, latency, ttft = summary["scenario"], summary["program"]["latency_s"], summary["turn"]["ttft_s"]
     rate = summary["throughput"]["programs_per_s"]
@@ -77,7 +97,6 @@ def _row(run: SavedRun, root: Path) -> dict[str, Any]:
     marks = ["incomplete"] if "incomplete" in summary else []
     marks += ["oracle"] if summary["provenance"].get("oracle") else []
     marks += ["SLO missed"] if not all(slo["met"] for slo in summary.get("slo", ())) else []
-    path = run.folder.relative_to(root.resolve()).as_posix()
     return {
         "path": path,
         "report": f"run/{path}/{REPORT}",

@@ -53,15 +53,15 @@ def make_server(folder: Path, host: str, port: int, public: bool = False) -> Thr
     catalogue = Catalogue(folder.resolve())
 
     @lru_cache(maxsize=16)
-    def report(path: str, changed_ns: int) -> bytes:
-        return render(catalogue.run(path)).encode()
+    def drawn(folder: Path, changed_ns: int) -> bytes:
+        return render(folder).encode()
 
     class Handler(_Handler):
         runs = catalogue
         only_loopback = not public
 
         def report(self, path: str) -> Answer:
-            return report(path, catalogue.changed_ns(path)), HTML
+            return drawn(*catalogue.report(path)), HTML
 
     class Server(ThreadingHTTPServer):
         address_family = _family(host)
@@ -116,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
             chosen = parse_qs(url.query).get("run", [])
             if len(chosen) != 2:
                 raise InputError("two runs are needed: /two?run=A&run=B")
-            names = [self.runs.run(one).name for one in chosen]
+            names = [self.runs.report(one)[0].name for one in chosen]
             sources = [f"run/{quote(one)}/{REPORT}" for one in chosen]
             return _page("two.html", first=names[0], second=names[1], a=sources[0], b=sources[1]), HTML
         if path.startswith("/run/"):
