@@ -33,9 +33,12 @@ class Memory:
         return [request.holding for request in (*self._loading, *self._loaded)]
 
     def loadable(self, request: Request, hit: Hit) -> int:
-        """Blocks behind a hit that the request should load; 0 where nothing below has them."""
-        if not self.residency.tiers or request.holding.blocks:
+        """Blocks behind a hit that the request should load, or wait for; 0 where nothing below has them."""
+        if request.holding.blocks:
             return 0
+        coming = self.residency.coming(request.session, request.known, hit)
+        if coming or not self.residency.tiers:
+            return coming
         return self.residency.loadable(request.session, request.path, request.known, hit)
 
     def comes_up(self, request: Request) -> bool:

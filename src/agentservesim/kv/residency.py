@@ -304,8 +304,17 @@ class Residency:
         if end <= here.blocks:
             return False
         pin, arrived = self._expect(chain, here, end)
+        pin.remote = True
         self.copies.across(chain.session, pin.holding, end, source.copies, there, network, keep, arrived)
         return True
+
+    def coming(self, session: Session, known: int, hit: Hit) -> int:
+        """Blocks of a turn's `known` tokens, behind a hit, that are on their way from another instance."""
+        chain = self.chains.get(session)
+        pin = chain.coming_up if chain is not None else None
+        if pin is None or not pin.remote:
+            return 0
+        return max(min(pin.holding.blocks, (known - 1) // self._shape.block_size) - hit.blocks, 0)
 
     def _expect(self, chain: Chain, hit: Hit, end: int) -> tuple[Pin, Callable[[int], None]]:
         """Pin a hit and, behind it, the blocks up to `end` that are on their way; what is returned is to be

@@ -21,7 +21,8 @@ Session = tuple[str, str]
 class Pin:
     """Blocks that a policy keeps in HBM until a deadline; `claimed` of them it took from the free queue.
 
-    While they are on their way up it is `loading`; `waiting` are those who then go on, and since when.
+    While they are on their way up, or from another instance (`remote`), it is `loading`; `waiting` are those
+    who then go on, and since when.
     """
 
     holding: Holding
@@ -30,6 +31,7 @@ class Pin:
     since_ps: int
     claimed: int = 0
     loading: bool = False
+    remote: bool = False
     waiting: list[tuple[int, Callable[[int], None]]] = field(default_factory=list)
 
 
