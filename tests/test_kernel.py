@@ -184,3 +184,12 @@ def test_ticks_go_on_while_they_are_wanted() -> None:
     kernel.every(2, lambda: ran.append(kernel.now), wanted=lambda: kernel.now < 7)
     kernel.run()
     assert ran == [2, 4, 6, 8]
+
+
+def test_a_tick_can_see_whether_anything_else_is_pending() -> None:
+    kernel, seen = Kernel(), list[bool]()
+    kernel.every(3, lambda: None, wanted=lambda: kernel.now < 6)
+    kernel.every(2, lambda: seen.append(kernel.idle))
+    kernel.at(3, lambda _: None)
+    kernel.run()
+    assert seen == [False, True]

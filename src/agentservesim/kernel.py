@@ -57,11 +57,15 @@ class Kernel:
             self._wanted.append(wanted)
 
         def tick(_: object) -> None:
+            self._ticks -= 1
             action()
+            wait()
+
+        def wait() -> None:
+            self._ticks += 1
             self.after(period, tick)
 
-        self._ticks += 1
-        self.after(period, tick)
+        wait()
 
     @property
     def idle(self) -> bool:
