@@ -68,7 +68,7 @@ def test_tables_where_given_else_the_roofline(config_json: Path, table_folder: P
     assert isinstance(measured.step_time, Tables)
     assert str(table_folder) in measured.provenance["step_time"]
     assert isinstance(_build(**settings, tables=table_folder, step_time="roofline").step_time, Roofline)
-    with pytest.raises(InputError, match="'tables' needs a folder of operator tables"):
+    with pytest.raises(InputError, match="there are no tables of this deployment"):
         _build(**settings, step_time="tables")
 
 

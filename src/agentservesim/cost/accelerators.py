@@ -25,6 +25,8 @@ class Accelerator:
     fp8_flops: float
     memory_bytes: int
     memory_bytes_per_s: float
+    multiprocessors: int
+    l2_bytes: float
     link: Literal["nvlink", "pcie"]
     link_bytes_per_s: float
     host_bytes_per_s: float

@@ -7,7 +7,7 @@ when they are read, so that what is interpolated from them is monotone too.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import mul
 
 import numpy as np
@@ -23,56 +23,69 @@ _LOADS = 8
 
 
 class ChunkPrices:
-    """Attention of one chunk alone by new tokens and history, bilinear between measured points.
+    """Attention of one chunk by new tokens and history, bilinear between measured points: alone, and added
+    to a step that keeps the accelerator busy.
 
     Shorter chunks than the shortest cost as much as it (a tile is computed whole); longer ones than
     the longest are priced in pieces of that length, each on the history it finds.
     """
 
-    def __init__(self, points: Array, unit: float, token_floor_ps: int, pair_floor_ps: float) -> None:
-        """Points: rows (new tokens, history, time); `unit` is picoseconds per unit of time. The floors
-        are for a token of KV read and for a (query, key) pair attended to."""
-        self._token_floor_ps, self._pair_floor_ps = token_floor_ps, pair_floor_ps
+    def __init__(self, points: Array, unit: float, floor_ps: Callable[[int, int], int]) -> None:
+        """Points: rows (new tokens, history, time alone, time added); `unit` is picoseconds per unit of time.
+        `floor_ps` is the least a chunk can take; between points it bends upwards, so that what is
+        interpolated is never below."""
+        self._floor_ps = floor_ps
         self._new = [int(new) for new in np.unique(points[:, 0])]
         known = np.unique(points[:, 1])
         far = max(known[-1], 1024.0) * FAR
         self._history = [int(history) for history in (*known, far)]
+        self._alone, self._added = (self._grid(points, column, unit) for column in (2, 3))
+
+    def _grid(self, points: Array, column: int, unit: float) -> list[list[int]]:
         lanes = []
         for new in self._new:
             lane = points[points[:, 0] == new]
             lane = lane[np.argsort(lane[:, 1])]
-            lanes.append(resample(self._history, lane[:, 1], lane[:, 2] * unit))
-        grid = monotone(monotone(np.array(lanes), 1), 0)
-        self._grid: list[list[int]] = np.rint(grid).astype(np.int64).tolist()
+            lanes.append(resample(self._history, lane[:, 1], lane[:, column] * unit))
+        floor = [[self._floor_ps(new, history) for history in self._history] for new in self._new]
+        grid = np.maximum(monotone(monotone(np.array(lanes), 1), 0), floor)
+        whole: list[list[int]] = np.rint(grid).astype(np.int64).tolist()
+        return whole
 
-    def price(self, new: int, history: int) -> int:
-        """Picoseconds of a chunk of `new` tokens on `history` tokens, no less than the physical floors."""
-        floor = max(
-            (new + history) * self._token_floor_ps,
-            int((history + (new + 1) / 2) * new * self._pair_floor_ps),
-        )
-        return max(floor, self._measured(new, history))
-
-    def _measured(self, new: int, history: int) -> int:
-        total, longest = 0, self._new[-1]
+    def price(self, new: int, history: int) -> tuple[int, int]:
+        """Picoseconds of a chunk of `new` tokens on `history` tokens, alone and added."""
+        alone = added = 0
+        longest = self._new[-1]
         while new > longest:
-            total += self._between(len(self._new) - 1, history)
+            piece = self._between(len(self._new) - 1, history)
+            alone, added = alone + piece[0], added + piece[1]
             new, history = new - longest, history + longest
+        own = self._measured(new, history)
+        return alone + own[0], added + own[1]
+
+    def _measured(self, new: int, history: int) -> tuple[int, int]:
         lane = bisect_right(self._new, new) - 1
         if lane < 0:
-            return total + self._between(0, history)
-        low = self._between(lane, history)
+            return self._between(0, history)
+        alone, added = self._between(lane, history)
         start = self._new[lane]
         if new == start:
-            return total + low
-        rise = self._between(lane + 1, history) - low
-        return total + low + rise * (new - start) // (self._new[lane + 1] - start)
+            return alone, added
+        more_alone, more_added = self._between(lane + 1, history)
+        width, offset = self._new[lane + 1] - start, new - start
+        return (
+            alone + (more_alone - alone) * offset // width,
+            added + (more_added - added) * offset // width,
+        )
 
-    def _between(self, lane: int, history: int) -> int:
-        prices, knots = self._grid[lane], self._history
+    def _between(self, lane: int, history: int) -> tuple[int, int]:
+        alone, added, knots = self._alone[lane], self._added[lane], self._history
         cell = min(bisect_right(knots, history), len(knots) - 1) - 1
-        start, low = knots[cell], prices[cell]
-        return low + (prices[cell + 1] - low) * (history - start) // (knots[cell + 1] - start)
+        width, offset = knots[cell + 1] - knots[cell], history - knots[cell]
+        return (
+            alone[cell] + (alone[cell + 1] - alone[cell]) * offset // width,
+            added[cell] + (added[cell + 1] - added[cell]) * offset // width,
+        )
 
 
 class RowPrices:
@@ -83,7 +96,8 @@ class RowPrices:
     """
 
     def __init__(self, points: Array, chunks: ChunkPrices, unit: float) -> None:
-        """Points: rows (new tokens, history, decode rows, context, time), those with decode rows."""
+        """Points: rows (new tokens, history, decode rows, context, time), those with decode rows; no new
+        tokens are rows alone."""
         contexts = np.unique(points[:, 3])
         self.knots = (0, *(int(context) for context in contexts if context > 0))
         self._at = np.array([*self.knots, self.knots[-1] * FAR], dtype=float)
@@ -92,18 +106,22 @@ class RowPrices:
         lanes = [self._lane(alone[alone[:, 2] == count], unit) for count in self._counts]
         self._alone = monotone(monotone(np.array(lanes), 1), 0)
         beside = points[points[:, 0] > 0]
+        self.measured_beside = len(beside) > 0
         self._new: list[int] = []
         self._loads: list[int] = []
         if len(beside):
             self._fit_extra(beside, chunks, unit)
         self._corners: Memo[tuple[int, int, int], list[list[int]]] = Memo(self._extra_cells)
 
-    def cells(self, rows: int, floor_ps: int) -> CellPrices:
-        """Prices of `rows` decode rows alone; a token of context costs at least `floor_ps`."""
+    def cells(self, rows: int, floor: CellPrices) -> CellPrices:
+        """Prices of `rows` decode rows alone, none below `floor`, whose borders of cells are knots here."""
         if not rows:
             return [0] * len(self.knots), [0] * len(self.knots)
         lane = _at_count(self._alone, self._counts, rows) / rows
-        return _affine(self._at, np.maximum(lane, self._at * floor_ps), floor_ps)
+        costs, slopes = floor
+        ends = [cost + slope * at for cost, slope, at in zip(costs, slopes, self._at[1:], strict=True)]
+        least = np.array([costs[0] + slopes[0] * self._at[0], *ends], dtype=float)
+        return _affine(self._at, np.maximum(lane, least), slopes[-1])
 
     def extra_ps(self, rows: int, counts: Sequence[int], contexts: Sequence[int], new: int, load: int) -> int:
         """Picoseconds `rows` decode rows add to chunks of `new` tokens that take `load` picoseconds."""
@@ -131,7 +149,7 @@ class RowPrices:
         self._new = sorted(
             new for new in {new for new, _ in groups} if all((new, n) in groups for n in counts)
         )
-        prices = [chunks.price(new, int(h)) for new, h in np.unique(points[:, :2], axis=0)]
+        prices = [chunks.price(new, int(h))[0] for new, h in np.unique(points[:, :2], axis=0)]
         loads = np.unique(np.rint(np.geomspace(max(1, min(prices)), max(2, *prices), _LOADS)))
         self._loads = [int(load) for load in loads]
         self._mixed_counts = np.array(counts, dtype=float)
@@ -147,7 +165,7 @@ class RowPrices:
     def _over_load(self, points: Array, new: int, chunks: ChunkPrices, unit: float) -> Array:
         """Extra time over (load, context) of one chunk length and number of rows."""
         histories = np.unique(points[:, 1])
-        own = np.array([chunks.price(new, int(history)) for history in histories], dtype=float)
+        own = np.array([chunks.price(new, int(history))[0] for history in histories], dtype=float)
         lanes = [self._lane(points[points[:, 1] == h], unit) - own[i] for i, h in enumerate(histories)]
         table = np.array(lanes)
         columns = [np.interp(self._loads, own, table[:, k]) for k in range(len(self._at))]

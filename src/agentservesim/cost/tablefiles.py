@@ -1,4 +1,4 @@
-"""Reader of operator-table folders: CSV files of kernel times in microseconds, per layer and rank.
+"""Operator-table folders: CSV files of kernel times in microseconds, per layer and rank.
 
 A folder holds one model on one accelerator at one tensor-parallel degree:
 
@@ -22,6 +22,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from agentservesim.cost.curves import Curve, monotone, resample, total
+from agentservesim.cost.deployment import Deployment
+from agentservesim.cost.tables import StepTables
 from agentservesim.lookup import did_you_mean
 from agentservesim.model import InputError
 from agentservesim.settings import read_text
@@ -42,6 +45,9 @@ TIMES_PER_LAYER = {
 
 ONCE = ("embedding", "final_layernorm")
 """Dense operators of a step."""
+
+_POINTS = 200
+"""Points of the experts' curve."""
 
 PER_SEQUENCE = ("lm_head", "sampler")
 
@@ -79,6 +85,68 @@ def read_tables(folder: Path, ranks: int) -> OperatorTables:
         attention=attention,
         moe=_numbers(moe, ("tokens", "activated_experts", "time_us")) if moe.exists() else None,
     )
+
+
+def step_tables(on: Deployment, files: OperatorTables) -> StepTables:
+    """The tables of a step, from those of its operators.
+
+    Raises InputError where they are another model's.
+    """
+    _check_model(on, files)
+    layers, points = on.model.layers, files.attention
+    alone = points[points[:, 2] == 0][:, [0, 1, 4]] * [1, 1, layers]
+    launch = alone[:, 2].min()
+    times = {
+        layer: layers * TIMES_PER_LAYER[layer] if layer in TIMES_PER_LAYER else 1 for layer in files.dense
+    }
+    return StepTables(
+        source=f"measured operators in {files.folder}",
+        dense=total((times[layer], Curve(*rows.T)) for layer, rows in files.dense.items()),
+        head=total((1, Curve(*rows.T)) for rows in files.per_sequence.values()),
+        experts=None if files.moe is None else _experts(on, files.moe),
+        chunks=np.column_stack([alone, alone[:, 2] - launch]),
+        rows=points[points[:, 2] > 0] * [1, 1, 1, 1, layers],
+        launch_us=float(launch),
+    )
+
+
+def _experts(on: Deployment, points: Rows) -> Curve:
+    """Router and experts of all layers by the tokens of all engines, of which each rank has its share and
+    wakes the experts that are expected."""
+    tokens, awake = np.unique(points[:, 0]), np.unique(points[:, 1])
+    lanes = []
+    for count in tokens:
+        lane = points[points[:, 0] == count]
+        lane = lane[np.argsort(lane[:, 1])]
+        lanes.append(resample(awake, lane[:, 1], lane[:, 2] * on.model.layers))
+    table = monotone(monotone(np.array(lanes), 1), 0)
+    own = np.unique(np.rint(np.geomspace(1, tokens[-1], _POINTS)))
+    mlp = on.groups[0].feed_forward
+    values = []
+    for count in own:
+        lane = [np.interp(count, tokens, column) for column in table.T]
+        values.append(np.interp(on.awake_experts(mlp, int(count) * on.engines), awake, lane))
+    return Curve(own * on.engines, monotone(np.array(values)))
+
+
+def _check_model(on: Deployment, tables: OperatorTables) -> None:
+    kinds = on.groups
+    name, folder = on.model.name, tables.folder
+    if len(kinds) != 1:
+        raise InputError(
+            f"tables: {name} has layers of {len(kinds)} kinds, tables know one; use the roofline"
+        )
+    mlp = kinds[0].feed_forward
+    needed = ["qkv_proj", "o_proj"] + (["gate_up_proj", "down_proj"] if mlp.width else [])
+    missing = [layer for layer in needed if layer not in tables.dense]
+    if missing:
+        raise InputError(f"{folder / 'dense.csv'}: holds no {', '.join(missing)}; {name} has them")
+    if "lm_head" not in tables.per_sequence:
+        raise InputError(f"{folder / 'per_sequence.csv'}: holds no lm_head; {name} has one")
+    if mlp.experts and tables.moe is None:
+        raise InputError(f"{folder / 'moe.csv'}: missing; {name} has experts")
+    if not mlp.experts and tables.moe is not None:
+        raise InputError(f"{folder / 'moe.csv'}: {name} has no experts; these are another model's tables")
 
 
 def _degree(folder: Path, ranks: int) -> Path:

@@ -15,62 +15,76 @@ chunk, a history or a context grows, nor when a row is added that is at least as
 
 from __future__ import annotations
 
-import numpy as np
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import mul
 
 from agentservesim.cost.attention import ChunkPrices, RowPrices
 from agentservesim.cost.base import Batch
 from agentservesim.cost.collectives import Collectives
-from agentservesim.cost.curves import Array, monotone, resample
+from agentservesim.cost.curves import Array, Curve
 from agentservesim.cost.deployment import Deployment
 from agentservesim.cost.operators import CellPrices, Host, OperatorStepTime
 from agentservesim.cost.roofline import IDEAL, Efficiency, Roofline
-from agentservesim.cost.tablefiles import TIMES_PER_LAYER, OperatorTables, Rows
-from agentservesim.model import PS_PER_S, InputError
+from agentservesim.model import PS_PER_S
 
 _PS_PER_US = 1e6
 
 
-class Tables(OperatorStepTime):
-    """Step time of a deployment from the measured tables of its model, accelerator and degree."""
+@dataclass(frozen=True)
+class StepTables:
+    """What the operators of a step take, all layers together, in microseconds.
 
-    def __init__(
-        self,
-        deployment: Deployment,
-        tables: OperatorTables,
-        host: Host,
-    ) -> None:
-        _check(deployment, tables)
+    source: where the times are from. dense: by tokens of a rank, linear layers and small kernels.
+    head: head and sampler by sequences. experts: by the tokens of all engines that share them, or None.
+    chunks: rows (new tokens, history, time alone, time added to a busy step).
+    rows: (new tokens, history, decode rows, context, time) of rows alone (no new tokens) and beside chunks;
+    where there are none beside chunks, they take there what they take alone, less `merged_us`.
+    launch_us: what a step's attention takes before it does anything; it is in all times but those added.
+    """
+
+    source: str
+    dense: Curve
+    head: Curve
+    experts: Curve | None
+    chunks: Array
+    rows: Array
+    launch_us: float
+    merged_us: float = 0.0
+
+
+class Tables(OperatorStepTime):
+    """Step time of a deployment from the tables of its operators."""
+
+    def __init__(self, deployment: Deployment, tables: StepTables, host: Host) -> None:
         self._on = deployment
         self._scale = host.scale
+        self._tables = tables
         self._floor = Roofline(deployment, Efficiency(**IDEAL), Host(scale=host.scale))
         self._links = Collectives.of(deployment)
-        layers = deployment.model.layers
-        self._dense_points = _by_tokens(tables.dense, layers)
-        self._head_points = _total(tables.per_sequence, dict.fromkeys(tables.per_sequence, 1))
-        self._experts = None if tables.moe is None else ExpertPrices(tables.moe, layers)
-        unit = layers * _PS_PER_US * host.scale
-        points = tables.attention
-        self._token_floor_ps = self._floor.token_ps(deployment.groups[0])
-        alone = points[points[:, 2] == 0][:, [0, 1, 4]]
-        self._chunks = ChunkPrices(alone, unit, self._token_floor_ps, self._floor.pair_ps)
-        self._rows = RowPrices(points[points[:, 2] > 0], self._chunks, unit)
+        unit = _PS_PER_US * host.scale
+        self._launch_ps = round(tables.launch_us * unit)
+        self._merged_ps = round(tables.merged_us * unit)
+        self._chunks = ChunkPrices(tables.chunks, unit, self._floor.chunk_ps)
+        self._rows = RowPrices(tables.rows, self._chunks, unit)
         super().__init__(self._rows.knots, host)
+        self._row_floor = _refined(self._floor.decode_cells(1), self._floor.knots, self.knots)
 
     def dense_ps(self, tokens: int) -> int:
         """Linear layers, small kernels and collectives of a step of so many tokens."""
         if not tokens:
             return 0
-        us = float(resample([tokens], *self._dense_points)[0])
+        us = float(self._tables.dense.at([tokens])[0])
         links_ps = self._links.layers_s(self._on.model, tokens) * PS_PER_S
         measured = round((us * _PS_PER_US + links_ps) * self._scale)
         return max(measured, self._floor.dense_ps(tokens))
 
     def shared_ps(self, tokens: int, received: int) -> int:
         """Experts, and the exchange of tokens for them."""
-        if not tokens or self._experts is None:
+        if not tokens or self._tables.experts is None:
             return 0
-        mlp = self._on.groups[0].feed_forward
-        us = self._experts.us(tokens / self._on.engines, self._on.awake_experts(mlp, tokens))
+        us = float(self._tables.experts.at([tokens])[0])
         links_ps = self._links.exchange_s(self._on.model, received) * PS_PER_S
         measured = round((us * _PS_PER_US + links_ps) * self._scale)
         return max(measured, self._floor.shared_ps(tokens, received))
@@ -79,74 +93,46 @@ class Tables(OperatorStepTime):
         """Head and sampler for so many sequences."""
         if not sampled:
             return 0
-        us = float(resample([sampled], *self._head_points)[0])
+        us = float(self._tables.head.at([sampled])[0])
         links_ps = self._links.gather_s(self._on.model, sampled) * PS_PER_S
         return max(round((us * _PS_PER_US + links_ps) * self._scale), self._floor.head_ps(sampled))
 
     def decode_cells(self, rows: int) -> CellPrices:
         """Attention of decode rows alone."""
-        return self._rows.cells(rows, self._token_floor_ps)
+        return self._rows.cells(rows, self._row_floor)
 
     def mixed_ps(self, batch: Batch) -> int:
-        """Attention of chunks and the decode rows beside them."""
-        load = new = kept = 0
+        """Attention of chunks and the decode rows beside them: one launch for all chunks, over no sooner than
+        the slowest would be alone, nor later than if they ran one by one."""
+        slowest = apart = together = new = 0
         for tokens, history in batch.chunks:
-            load += self._chunks.price(tokens, history)
+            alone, added = self._chunks.price(tokens, history)
+            slowest = max(slowest, alone)
+            apart += alone
+            together += added
             new += tokens
-            kept += tokens + history
-        if not batch.rows:
+        load = max(slowest, min(apart, self._launch_ps + together))
+        rows = batch.rows
+        if not rows:
             return load
-        extra = self._rows.extra_ps(batch.rows, batch.counts, batch.contexts, new, load)
-        return max(load + extra, (kept + sum(batch.contexts)) * self._token_floor_ps)
+        if self._rows.measured_beside:
+            extra = self._rows.extra_ps(rows, batch.counts, batch.contexts, new, load)
+            return max(load + extra, self._least_ps(batch))
+        costs, slopes = self._decode[rows]
+        own: int = sum(map(mul, batch.counts, costs)) + sum(map(mul, batch.contexts, slopes))
+        return load + max(0, own - self._merged_ps)
+
+    def _least_ps(self, batch: Batch) -> int:
+        """The least time in which the KV of a step can be read."""
+        costs, slopes = self._row_floor
+        least: int = sum(map(mul, batch.counts, costs)) + sum(map(mul, batch.contexts, slopes))
+        for tokens, history in batch.chunks:
+            cell = bisect_right(self.knots, tokens + history) - 1
+            least += costs[cell] + slopes[cell] * (tokens + history)
+        return least
 
 
-class ExpertPrices:
-    """Router and experts of all layers, by tokens and experts awake, in microseconds."""
-
-    def __init__(self, points: Rows, layers: int) -> None:
-        tokens, awake = np.unique(points[:, 0]), np.unique(points[:, 1])
-        lanes = []
-        for count in tokens:
-            lane = points[points[:, 0] == count]
-            lane = lane[np.argsort(lane[:, 1])]
-            lanes.append(resample(awake, lane[:, 1], lane[:, 2] * layers))
-        self._tokens, self._awake = tokens, awake
-        self._table = monotone(monotone(np.array(lanes), 1), 0)
-
-    def us(self, tokens: float, awake: float) -> float:
-        """Microseconds of `tokens` tokens that wake `awake` experts."""
-        lane = np.array([np.interp(awake, self._awake, row) for row in self._table])
-        return float(resample([tokens], self._tokens, lane)[0])
-
-
-def _check(deployment: Deployment, tables: OperatorTables) -> None:
-    kinds = deployment.groups
-    name, folder = deployment.model.name, tables.folder
-    if len(kinds) != 1:
-        raise InputError(
-            f"tables: {name} has layers of {len(kinds)} kinds, tables know one; use the roofline"
-        )
-    mlp = kinds[0].feed_forward
-    needed = ["qkv_proj", "o_proj"] + (["gate_up_proj", "down_proj"] if mlp.width else [])
-    missing = [layer for layer in needed if layer not in tables.dense]
-    if missing:
-        raise InputError(f"{folder / 'dense.csv'}: holds no {', '.join(missing)}; {name} has them")
-    if "lm_head" not in tables.per_sequence:
-        raise InputError(f"{folder / 'per_sequence.csv'}: holds no lm_head; {name} has one")
-    if mlp.experts and tables.moe is None:
-        raise InputError(f"{folder / 'moe.csv'}: missing; {name} has experts")
-    if not mlp.experts and tables.moe is not None:
-        raise InputError(f"{folder / 'moe.csv'}: {name} has no experts; these are another model's tables")
-
-
-def _by_tokens(dense: dict[str, Rows], layers: int) -> tuple[Array, Array]:
-    """(tokens, microseconds) of all dense operators of a step."""
-    times = {layer: layers * TIMES_PER_LAYER[layer] if layer in TIMES_PER_LAYER else 1 for layer in dense}
-    return _total(dense, times)
-
-
-def _total(tables: dict[str, Rows], times: dict[str, int]) -> tuple[Array, Array]:
-    """(sizes, microseconds) of operators together, each so many times."""
-    sizes = np.unique(np.concatenate([rows[:, 0] for rows in tables.values()]))
-    total = sum(resample(sizes, rows[:, 0], rows[:, 1]) * times[name] for name, rows in tables.items())
-    return sizes, monotone(np.asarray(total))
+def _refined(prices: CellPrices, borders: Sequence[int], knots: Sequence[int]) -> CellPrices:
+    """Prices by the cells of `borders` for the finer ones of `knots`."""
+    cells = [bisect_right(borders, knot) - 1 for knot in knots]
+    return [prices[0][cell] for cell in cells], [prices[1][cell] for cell in cells]
