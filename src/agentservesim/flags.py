@@ -36,6 +36,7 @@ _OWN_OPTIONS = {"workload", "instances", "tools", "memory", "record_steps", "tra
 _OWN_NAMES: dict[tuple[str, ...], str] = {
     ("memory", "load"): "kv_load",
     ("network", "kind"): "network",
+    ("network", "bytes_per_s"): "network_bytes_per_s",
     ("network", "interfaces"): "network_interfaces",
 }
 _ALIASES = {"scheduler": ("--scheduling-policy",)}

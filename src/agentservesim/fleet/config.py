@@ -74,6 +74,9 @@ class NetworkConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str = Field(description="Catalogue entry of an interface, as rdma-400g: see `list links`.")
+    bytes_per_s: float = Field(
+        0.0, ge=0.0, allow_inf_nan=False, description="Of an interface, each way; 0 is the catalogue's."
+    )
     interfaces: int = Field(1, ge=1, le=1024, description="Interfaces of an instance, used side by side.")
 
     @field_validator("kind")

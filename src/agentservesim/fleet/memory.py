@@ -147,5 +147,7 @@ def build_network(
     shapes = {spec.kv_shape for spec in specs}
     if len(shapes) > 1 or None in shapes:
         raise InputError("network: KV can be sent between equal instances only, and theirs differs")
-    link = LinkConfig(between=("hbm", "network"), kind=config.kind)
+    given = config.bytes_per_s
+    speed = {"up_bytes_per_s": given, "down_bytes_per_s": given} if given else {}
+    link = LinkConfig.model_validate({"between": ("hbm", "network"), "kind": config.kind, **speed})
     return Network(link, len(specs), kernel, config.interfaces)

@@ -70,7 +70,7 @@ class Case:
     memory: MemoryConfig
     wanders: float = 0.0
     seed: int = 0
-    routing: RoutingConfig = RoutingConfig()
+    routing: RoutingConfig = field(default_factory=RoutingConfig)
     network: NetworkConfig | None = None
     scheduler: str = "fcfs"
 

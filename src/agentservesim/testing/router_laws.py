@@ -1,0 +1,99 @@
+"""Laws that every routing policy must keep, as tests that a policy's author inherits.
+
+    from agentservesim.testing import RouterLaws
+
+    class TestMyRouter(RouterLaws):
+        def make_policy(self):
+            return MyRouter(weight=2.0)
+
+`pytest` then plays random programs on random fleets (see `testing.residency_cases`) under the router: with
+views of all ages, with and without a network between the instances.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+from agentservesim.fleet.config import NetworkConfig, RoutingConfig
+from agentservesim.policies import load_policy
+from agentservesim.policies.routing import RoundRobin
+from agentservesim.testing.residency_cases import Case, Outcome, draw_case, other_future, other_replies, play
+
+RESIDENCIES = ("lru", "lru", "ttl,ttl_s=0.5", "pin-always")
+"""What is done with KV meanwhile, case by case."""
+
+NETWORKS = [NetworkConfig(kind="rdma-200g", bytes_per_s=speed) for speed in (0.0, 3e3, 5e4)]
+"""As fast as they are, and so slow that turns have to wait."""
+
+
+def draw_fleet(seed: int, cramped: bool = False) -> Case:
+    """A case with two to four instances, views of any age, and maybe a network."""
+    random = Random(f"router/{seed}")
+    return replace(
+        draw_case(seed, cramped),
+        instances=random.choice([2, 2, 3, 4]),
+        wanders=0.0,
+        routing=RoutingConfig(
+            snapshot_interval_s=random.choice([0.0, 0.0, 0.05, 1.0]),
+            event_lag_s=random.choice([0.0, 0.0, 0.02, 0.5]),
+        ),
+        network=random.choice([None, *NETWORKS]),
+    )
+
+
+class RouterLaws:
+    """Inherit, give `make_policy`, and run pytest. `seeds` are the cases that are played."""
+
+    seeds: range = range(12)
+
+    def make_policy(self) -> Any:
+        """A new policy object; called once for each run."""
+        raise NotImplementedError
+
+    def play(self, case: Case, leap: bool = True, audit_every: int = 0, router: Any = None) -> Outcome:
+        """Play a case with a new policy object, or with another `router`."""
+        residency = load_policy("residency", RESIDENCIES[case.seed % len(RESIDENCIES)])
+        router = self.make_policy() if router is None else router
+        return play(case, residency, router=router, leap=leap, audit_every=audit_every)
+
+    def test_every_turn_completes(self) -> None:
+        """Every turn is served once, no byte is lost, and every block is held by somebody who is known."""
+        for seed in self.seeds:
+            for cramped in (False, True):
+                case = draw_fleet(seed, cramped)
+                outcome = self.play(case, audit_every=7)
+                served = {(turn.program_id, turn.index) for turn in outcome.turns}
+                turns = sum(len(program.turns) for program in case.programs)
+                assert len(served) == len(outcome.turns) == turns, f"case {seed}"
+                assert outcome.bytes_arrived == outcome.bytes_sent, f"case {seed}"
+
+    def test_it_is_deterministic(self) -> None:
+        """The same programs meet the same choices and the same times."""
+        for seed in self.seeds:
+            case = draw_fleet(seed)
+            assert self.play(case) == self.play(case), f"case {seed}"
+
+    def test_leaping_equals_stepping(self) -> None:
+        """The router does not notice whether the engines leap, nor does its result."""
+        for seed in self.seeds:
+            case = draw_fleet(seed)
+            assert self.play(case, leap=True) == self.play(case, leap=False), f"case {seed}"
+
+    def test_it_sees_no_future(self) -> None:
+        """Neither later gaps and turns nor longer replies change what is decided before."""
+        for seed in self.seeds:
+            case = draw_fleet(seed)
+            here = self.play(case)
+            at_s = here.decisions[len(here.decisions) // 2][0]
+            for change in (other_future, other_replies):
+                there = self.play(change(case, here, at_s))
+                assert here.decided_before(at_s) == there.decided_before(at_s), f"case {seed}"
+
+    def test_with_one_instance_it_is_like_any_other(self) -> None:
+        """There is nothing to choose, so nothing differs, however old the views are."""
+        for seed in self.seeds:
+            case = replace(draw_fleet(seed), instances=1)
+            here, there = self.play(case), self.play(case, router=RoundRobin())
+            assert (here.turns, here.transfers) == (there.turns, there.transfers), f"case {seed}"
