@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +98,7 @@ def _comparison(content: Content, name: str) -> dict[str, Any]:
                 *((arm, _policies(told["scenario"])) for arm, told in content["arms"].items()),
             ],
         },
-        "pictures": [asdict(picture) for picture in (_differences(content), _pareto(points, COMPARISON))],
+        "pictures": [vars(picture) for picture in (_differences(content), _pareto(points, COMPARISON))],
     }
 
 
@@ -117,7 +116,7 @@ def _sweep(content: Content, name: str) -> dict[str, Any]:
         "hint": "The points on the line are those that no other point beats in both latency and throughput.",
         **{key: [] for key in ("warnings", "slos", "lines", "numbers", "facts")},
     }
-    return {"name": name, "verdict": verdict, "pictures": [asdict(_pareto(points, SWEEP))]}
+    return {"name": name, "verdict": verdict, "pictures": [vars(_pareto(points, SWEEP))]}
 
 
 def _differences(content: Content) -> Picture:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,7 @@ def report_data(run: SavedRun) -> dict[str, Any]:
             for group, (chosen, _) in zip(classes, groups, strict=True)
         ],
         "quantiles": rounded(QUANTILES),
-        "pictures": [asdict(picture) for picture in pictures],
+        "pictures": [vars(picture) for picture in pictures],
     }
 
 

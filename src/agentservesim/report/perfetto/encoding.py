@@ -8,6 +8,7 @@ what is written here with the classes that Perfetto generates from these files.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import count
 from struct import pack
 from typing import Literal
@@ -32,7 +33,6 @@ class TraceWriter:
         self._packets = bytearray()
         self._uuids = count(1)
         self._names: dict[str, bytes] = {}
-        self._sequence = _number(10, 1)  # TracePacket.trusted_packet_sequence_id
         self._packet(_number(13, _STATE_CLEARED))
 
     def __bytes__(self) -> bytes:
@@ -85,11 +85,11 @@ class TraceWriter:
         return uuid
 
     def _event(self, kind: int, track: int, time_ns: int, more: bytes) -> None:
-        event = b"\x48" + _varint(kind) + b"\x58" + _varint(track) + more  # type = 9, track_uuid = 11
-        self._packet(_number(8, time_ns) + _bytes(11, event))
+        event = _head(kind, track) + more
+        self._packet(_TIMESTAMP + _varint(time_ns) + _TRACK_EVENT + _varint(len(event)) + event)
 
     def _packet(self, body: bytes) -> None:
-        self._packets += _bytes(1, body + self._sequence)  # Trace.packet
+        self._packets += _PACKET + _varint(len(body) + len(_SEQUENCE)) + body + _SEQUENCE
 
     def _name(self, name: str) -> bytes:
         field = self._names.get(name)
@@ -98,35 +98,58 @@ class TraceWriter:
         return field
 
 
+@lru_cache(maxsize=10_000)
+def _head(kind: int, track: int) -> bytes:
+    return _number(9, kind) + _number(11, track)
+
+
+@lru_cache(maxsize=10_000)
 def _annotation(name: str, value: int | str) -> bytes:
     body = _number(4, value) if isinstance(value, int) else _text(6, value)
     return _bytes(4, _text(10, name) + body)
 
 
+def _groups(continued: int) -> list[bytes]:
+    """Two groups of seven bits, the lower one first, for every number of 14 bits."""
+    return [bytes((low | 0x80, high | continued)) for high in range(128) for low in range(128)]
+
+
+_MORE = _groups(0x80)
+_LAST = [bytes((value,)) for value in range(128)] + _groups(0)[128:]
+
+
 def _varint(value: int) -> bytes:
-    """A signed or unsigned 64-bit integer; negative ones take ten bytes."""
-    if 0 <= value < 0x80:
-        return value.to_bytes(1, "little")
+    """A signed or unsigned 64-bit integer, seven bits a byte; negative ones take ten bytes."""
+    if 0 <= value < 0x4000:
+        return _LAST[value]
     value &= 0xFFFF_FFFF_FFFF_FFFF
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    groups = []
+    while value >= 0x4000:
+        groups.append(_MORE[value & 0x3FFF])
+        value >>= 14
+    groups.append(_LAST[value])
+    return b"".join(groups)
 
 
 def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3 | _VARINT) + _varint(value)
+    return _LAST[field << 3 | _VARINT] + _varint(value)
 
 
 def _fixed64(field: int, value: int) -> bytes:
-    return _varint(field << 3 | _FIXED64) + pack("<Q", value)
+    return _LAST[field << 3 | _FIXED64] + pack("<Q", value)
 
 
 def _bytes(field: int, value: bytes | bytearray) -> bytes:
-    return _varint(field << 3 | _LENGTH) + _varint(len(value)) + value
+    return _LAST[field << 3 | _LENGTH] + _varint(len(value)) + value
 
 
 def _text(field: int, value: str) -> bytes:
     return _bytes(field, value.encode("utf-8", "replace"))
+
+
+_PACKET, _TIMESTAMP, _TRACK_EVENT = (
+    b"\x0a",
+    b"\x40",
+    b"\x5a",
+)  # Trace 1; TracePacket 8 and 11, with wire types
+_SEQUENCE = _number(10, 1)  # TracePacket.trusted_packet_sequence_id
