@@ -12,8 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from agentservesim.cli import main
 from agentservesim.model import InputError
-from agentservesim.validation import ValidationReport, print_validation, read_run, validate_run
+from agentservesim.validation import (
+    ValidationReport,
+    print_validation,
+    read_run,
+    validate_run,
+)
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 LLAMA, LLAMA_4090 = "RTXPRO6000/Llama-3.1-8B", "RTX4090/Llama-3.1-8B"
@@ -110,15 +116,100 @@ def test_clocks_are_aligned_by_the_quickest_request(tmp_path: Path) -> None:
     assert run.first_token == pytest.approx([0.1, 2.4])
 
 
-def test_a_recording_without_tables_is_priced_by_the_roofline(tmp_path: Path) -> None:
+def test_a_recording_without_tables_takes_the_default_step_times(tmp_path: Path) -> None:
     folder = _write(tmp_path, [_request(at, 0.1, 0.2) for at in (0.0, 1.0, 2.0)])
     report = validate_run(folder)
     assert report.requests == report.unqueued == 3
-    assert report.provenance["step_time"].startswith("roofline")
+    assert report.provenance["step_time"].startswith(("roofline", "operators measured on h100-sxm"))
     real = next(r for r in report.figures if (r.figure, r.statistic) == ("TPOT", "mean"))
     assert real.real == pytest.approx(0.01)
     assert 0.002 < real.simulated < 0.02
     assert json.loads(json.dumps(report.as_dict()))["requests"] == 3
+
+
+def _client(at: float, first: float, last: float, **other: object) -> dict[str, object]:
+    inside = ("queued_ts", "scheduled_ts")
+    request = _request(at, first, last, arrival_time=50.0 + at, **other)
+    return {key: value for key, value in request.items() if key not in inside}
+
+
+def test_clients_see_the_front_end(tmp_path: Path) -> None:
+    """One clock, no stamps of the engine: nothing is known of queues, and the front end is simulated."""
+    times = [(at, 0.1, 0.2) for at in (0.0, 1.0, 2.0)]
+    inside = validate_run(_write(tmp_path / "inside", [_request(*t) for t in times]))
+    outside = validate_run(_write(tmp_path / "outside", [_client(*t) for t in times]))
+    ttft = [
+        next(r.simulated for r in report.figures if (r.figure, r.statistic) == ("TTFT", "mean"))
+        for report in (inside, outside)
+    ]
+    assert 0.001 < ttft[1] - ttft[0] < 0.05
+    assert outside.unqueued_mape is None
+    assert set(outside.over_time) == {"output"}
+    assert any("recorded by clients" in note for note in outside.notes)
+
+
+def test_named_contents_hit_the_prefix_cache(tmp_path: Path) -> None:
+    """500 tokens are 31 blocks of 16 and 4 tokens. The second request repeats 20 blocks, the third all, of
+    which the last token, and so its block, is computed again."""
+    first = list(range(32))
+    second = [*range(20), *range(100, 112)]
+    requests = [
+        _request(0.0, 0.1, 0.2, hash_ids=first, cached_toks=0),
+        _request(1.0, 0.1, 0.2, hash_ids=second, cached_toks=320),
+        _request(2.0, 0.1, 0.2, hash_ids=first, cached_toks=480),
+    ]
+    report = validate_run(_write(tmp_path, requests))
+    rate = next(row for row in report.figures if row.figure == "hit rate")
+    assert rate.real == pytest.approx(800 / 1500)
+    assert rate.simulated == pytest.approx((320 + 31 * 16) / 1500)
+    assert not any("prefix hits" in note for note in report.notes)
+    with pytest.raises(InputError, match="500 tokens has 3 hash_ids"):
+        validate_run(_write(tmp_path / "short", [_request(0.0, 0.1, 0.2, hash_ids=[1, 2, 3])]))
+
+
+def test_saturated_throughput_is_that_of_the_queue(tmp_path: Path) -> None:
+    """Two run at once. Of 11 tokens a request's last 10 are spread over 10 s; requests 3 to 6 wait from the
+    start until 30 s, and in these 30 s the engine puts out three pairs of replies."""
+    requests = [
+        _request(0.0, wait + 1e-3, wait + 10.0, scheduled_ts=50.0 + wait)
+        for wait in (0.0, 0.0, 10.0, 10.0, 20.0, 20.0, 30.0, 30.0)
+    ]
+    folder = _write(tmp_path, requests, engine_kwargs={"max_num_seqs": 2, "max_num_batched_tokens": 1024})
+    report = validate_run(folder)
+    rows = {(row.figure, row.statistic): row for row in report.figures}
+    assert rows["throughput", "saturated"].real == pytest.approx(2 * 11 / 10, rel=1e-3)
+    assert rows["throughput", "total"].real == pytest.approx(8 * 11 / 40, rel=1e-3)
+    assert rows["queue", "mean"].real == pytest.approx(2 * (10 + 20 + 30) / 40, rel=1e-3)
+    assert report.unqueued == 2
+    bins = report.real
+    assert (bins.output * (bins.edges[1:] - bins.edges[:-1])).sum() == pytest.approx(88, rel=1e-3)
+    assert bins.running.max() == pytest.approx(2.0, rel=1e-3)
+
+
+def test_files_and_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = _write(tmp_path / "gpu" / "run", [_request(at, 0.1, 0.2) for at in (0.0, 1.0)])
+    out = tmp_path / "out"
+
+    def validate(*options: object) -> int:
+        with pytest.raises(SystemExit) as ended:
+            main(["validate", str(folder), *map(str, options)])
+        return int(ended.value.code or 0)
+
+    assert validate("--out", out) == 0
+    assert {path.name for path in out.iterdir()} == {
+        "validation.json",
+        "gpu_run.timeline.csv",
+        "gpu_run.timeline.svg",
+    }
+    assert json.loads((out / "validation.json").read_text())[0]["name"] == "gpu/run"
+    lines = (out / "gpu_run.timeline.csv").read_text().splitlines()
+    assert lines[0].startswith("time_s,real_output,sim_output,real_waiting")
+    assert len(lines) == 61
+    assert (out / "gpu_run.timeline.svg").read_text().count("<polyline") == 6
+    assert validate("--tolerance", 100) == 0
+    capsys.readouterr()
+    assert validate("--tolerance", 0.0001) == 1
+    assert "beyond 0.0%: TTFT of gpu/run is" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -137,6 +228,11 @@ def test_a_recording_without_tables_is_priced_by_the_roofline(tmp_path: Path) ->
             "requests.jsonl:2: first_token_ts: must be a finite",
         ),
         (json.dumps(_request(0, 3, 2)), "requests.jsonl:2: stamps must ascend"),
+        (json.dumps(_request(0, 1, 2, queued_ts=None)), "queued_ts and scheduled_ts go together"),
+        (
+            json.dumps(_request(0, 1, 2, queued_ts=None, scheduled_ts=None, arrival_time=40.0)),
+            "queued_ts must be there for all requests, or for none",
+        ),
     ],
 )
 def test_broken_requests(tmp_path: Path, broken: str, message: str) -> None:
@@ -161,6 +257,7 @@ def test_broken_requests(tmp_path: Path, broken: str, message: str) -> None:
             "data_parallel_size must be a positive whole number",
         ),
         ({"kv_cache": {"num_gpu_blocks": 20}}, ""),
+        ({"hash_block_size": 0}, "'hash_block_size' is 0"),
     ],
 )
 def test_broken_settings(tmp_path: Path, meta: dict[str, object], message: str) -> None:

@@ -102,16 +102,32 @@ def validate(
     tables: Annotated[
         Path | None, typer.Option("--tables", help="Operator tables, of one accelerator or of several.")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the comparison and pictures of the load.")
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Exit with code 1 if a mean or the makespan is further off, as 0.03."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare with recorded runs of vLLM.
 
     Replays each run with its own arrivals and settings, and prints how far the simulation is off.
     """
-    from agentservesim.validation import print_validation, validate_run
+    from agentservesim.validation import print_validation, validate_run, write_validation
 
     reports = [validate_run(folder, tables) for folder in runs]
+    if out is not None:
+        write_validation(reports, out)
     if as_json:
         print_json([report.as_dict() for report in reports])
+    else:
+        print_validation(reports, sys.stdout)
+    if tolerance is None:
         return
-    print_validation(reports, sys.stdout)
+    beyond = [(report.name, row) for report in reports for row in report.beyond(tolerance)]
+    for name, row in beyond:
+        print(f"beyond {tolerance:.1%}: {row.figure} of {name} is {row.error:+.1%} off", file=sys.stderr)
+    if beyond:
+        raise typer.Exit(1)

@@ -1,13 +1,14 @@
-"""Recorded runs of vLLM: the format, and its reader.
+"""Recorded runs: the format (docs/runs.md), and its reader.
 
-A run is a folder with `meta.json` (model, engine settings, KV blocks where known) and `requests.jsonl`
-(per request: prompt and output tokens, `arrival_time` in UNIX time, and the engine's monotonic stamps
-`queued_ts`, `scheduled_ts`, `first_token_ts`, `last_token_ts`), both also accepted in a folder `vllm`
-inside. Beside them may lie `sim_config.json`, which names the hardware where `meta.json` does not, and
-`reported_errors.json`, another simulator's errors on the same run.
+A run is a folder with `meta.json` (model, accelerator, engine settings, KV blocks where known) and
+`requests.jsonl`, both also accepted in a folder `vllm` inside. Beside them may lie `sim_config.json`, which
+names the hardware where `meta.json` does not, and `reported_errors.json`, another simulator's errors on the
+same run.
 
-Arrivals are moved to the engine's clock by the smallest difference between queueing and arrival, so
-the part of the front end that every request passes is in neither side.
+Runs recorded inside the engine have its stamps `queued_ts` and `scheduled_ts`. Their arrivals are moved to
+the engine's clock by the smallest difference between queueing and arrival, so the part of the front end
+that every request passes is in neither side. Runs recorded by their clients have one clock and no such
+stamps; the simulation then passes the front end too.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ Array = NDArray[np.float64]
 
 _FIGURES = (("ttft", "TTFT"), ("tpot", "TPOT"), ("latency", "E2E"))
 _STAMPS = ("arrival_time", "queued_ts", "scheduled_ts", "first_token_ts", "last_token_ts")
+_HASH_BLOCK = 16
+"""Tokens of a block of `hash_ids`, unless `meta.json` says otherwise."""
 
 
 class RequestLine(BaseModel):
@@ -38,36 +41,53 @@ class RequestLine(BaseModel):
 
     input_toks: int = Field(ge=1, description="Tokens of the prompt.")
     output_toks: int = Field(ge=1, description="Tokens of the reply.")
-    arrival_time: float = Field(description="UNIX time at which the front end took the request.")
-    queued_ts: float = Field(
-        description="When the engine queued it; this and what follows is monotonic time."
+    arrival_time: float = Field(description="When it was sent, in UNIX time or on the client's clock.")
+    queued_ts: float | None = Field(
+        None, description="When the engine queued it; this and what follows is the engine's monotonic time."
     )
-    scheduled_ts: float = Field(description="When it was first scheduled.")
+    scheduled_ts: float | None = Field(None, description="When it was first scheduled.")
     first_token_ts: float = Field(description="When its first token was out.")
     last_token_ts: float = Field(description="When its last token was out.")
+    cached_toks: int | None = Field(None, ge=0, description="Prompt tokens found in the prefix cache.")
+    hash_ids: tuple[int, ...] | None = Field(
+        None,
+        description="An id for each block of the prompt and all before it, the partial last one included.",
+    )
 
     @model_validator(mode="after")
     def _in_order(self) -> RequestLine:
-        if not self.queued_ts <= self.scheduled_ts < self.first_token_ts <= self.last_token_ts:
+        if (self.queued_ts is None) != (self.scheduled_ts is None):
+            raise ValueError("queued_ts and scheduled_ts go together: give both, or neither")
+        if self.queued_ts is None or self.scheduled_ts is None:
+            if not self.arrival_time < self.first_token_ts <= self.last_token_ts:
+                raise ValueError("stamps must ascend: arrival, first token, last token")
+        elif not self.queued_ts <= self.scheduled_ts < self.first_token_ts <= self.last_token_ts:
             raise ValueError("stamps must ascend: queued, scheduled, first token, last token")
         return self
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A recorded run. Times are seconds from the first arrival, arrays have one entry a request."""
+    """A recorded run. Times are seconds from the first arrival, arrays have one entry a request.
+
+    `queued` and `scheduled` are None in a run that clients recorded; `cached_tokens` and `hash_ids` where the
+    run does not have them of every request.
+    """
 
     name: str
     model: str
     gpu: str
     meta: Mapping[str, Any]
     arrival: Array
-    queued: Array
-    scheduled: Array
+    queued: Array | None
+    scheduled: Array | None
     first_token: Array
     last_token: Array
     prompt_tokens: NDArray[np.int64]
     output_tokens: NDArray[np.int64]
+    cached_tokens: NDArray[np.int64] | None
+    hash_ids: tuple[tuple[int, ...], ...] | None
+    hash_block_size: int
     peer: Mapping[str, float]
     source: str
 
@@ -113,25 +133,45 @@ def read_run(folder: Path) -> Recording:
         if key not in meta:
             raise InputError(f"{inner / 'meta.json'}: '{key}' is missing")
     requests.sort(key=lambda request: request.arrival_time)
-    column = {key: np.array([getattr(request, key) for request in requests]) for key in _STAMPS}
-    arrival = column["arrival_time"] + np.min(column["queued_ts"] - column["arrival_time"])
+    inside = [request.queued_ts is not None for request in requests]
+    if any(inside) and not all(inside):
+        raise InputError(f"{inner / 'requests.jsonl'}: queued_ts must be there for all requests, or for none")
+    stamps = (
+        _STAMPS if inside[0] else tuple(key for key in _STAMPS if key not in ("queued_ts", "scheduled_ts"))
+    )
+    column = {key: np.array([getattr(request, key) for request in requests]) for key in stamps}
+    arrival = column["arrival_time"]
+    if inside[0]:
+        arrival = arrival + np.min(column["queued_ts"] - arrival)
     start = arrival[0]
     reported = folder / "reported_errors.json"
+    cached = [request.cached_toks for request in requests if request.cached_toks is not None]
+    ids = [request.hash_ids for request in requests if request.hash_ids is not None]
     return Recording(
         name="/".join(folder.resolve().parts[-2:]),
         model=str(meta["model"]),
         gpu=_hardware(folder, meta),
         meta=meta,
         arrival=arrival - start,
-        queued=column["queued_ts"] - start,
-        scheduled=column["scheduled_ts"] - start,
+        queued=column["queued_ts"] - start if inside[0] else None,
+        scheduled=column["scheduled_ts"] - start if inside[0] else None,
         first_token=column["first_token_ts"] - start,
         last_token=column["last_token_ts"] - start,
         prompt_tokens=np.array([request.input_toks for request in requests]),
         output_tokens=np.array([request.output_toks for request in requests]),
+        cached_tokens=np.array(cached) if len(cached) == len(requests) else None,
+        hash_ids=tuple(ids) if len(ids) == len(requests) else None,
+        hash_block_size=_block_size(meta, inner / "meta.json"),
         peer=_peer_errors(_json(reported)) if reported.exists() else {},
         source=str(inner / "meta.json"),
     )
+
+
+def _block_size(meta: Mapping[str, Any], path: Path) -> int:
+    size = meta.get("hash_block_size", _HASH_BLOCK)
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise InputError(f"{path}: 'hash_block_size' is {size!r}; it must be a positive whole number")
+    return size
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -1,0 +1,198 @@
+"""A recorded run, simulated with its own arrivals, contents and settings."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import numpy as np
+from pydantic import BaseModel
+
+from agentservesim.cost import CostConfig, build_cost
+from agentservesim.engine.config import EngineConfig, EngineVersion
+from agentservesim.fleet import Fleet, InstanceSpec
+from agentservesim.fleet.config import ToolsConfig
+from agentservesim.model import (
+    InputError,
+    Program,
+    Segment,
+    StepRecord,
+    Turn,
+    TurnRecord,
+    Workload,
+    to_ps,
+    to_s,
+)
+from agentservesim.model import Path as ContentPath
+from agentservesim.policies import load_policy
+from agentservesim.settings import Settings, validate
+from agentservesim.validation.figures import Side
+from agentservesim.validation.recording import Recording
+from agentservesim.workload.content import ContentTree
+from agentservesim.workload.hashes import HashIndex
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def replay(run: Recording, tables: Path | None, scale: float) -> tuple[Side, dict[str, str]]:
+    """What becomes of the run's requests, and where the numbers come from.
+
+    `scale` is a factor on the accelerator's part of every step. Requests recorded by their clients pass
+    the front end.
+    """
+    engine = _engine(run)
+    cost = build_cost(
+        _cost(run, tables, scale),
+        block_size=engine.block_size,
+        max_num_batched_tokens=engine.max_num_batched_tokens,
+        max_num_seqs=engine.max_num_seqs,
+        pipeline_parallel_size=engine.pipeline_parallel_size,
+    )
+    stamps = _Stamps(len(run.arrival))
+    outside = run.queued is None
+    spec = InstanceSpec(
+        "recorded",
+        engine,
+        cost.step_time,
+        cost.num_gpu_blocks,
+        frontend_in_ps=cost.frontend_in_ps if outside else 0,
+        frontend_out_ps=cost.frontend_out_ps if outside else 0,
+        wave="recorded" if run.engines > 1 and cost.sparse else None,
+    )
+    fleet = Fleet(
+        _workload(run),
+        [spec] * run.engines,
+        router=load_policy("router", "least-loaded"),
+        tools=ToolsConfig(),
+        seed=0,
+        listener=stamps,
+    )
+    fleet.run()
+    return stamps.side(run), cost.provenance
+
+
+def tables_of(run: Recording, root: Path) -> Path:
+    """The folder of the run's own tables, below `root` or `root` itself."""
+    wanted = run.model.rsplit("/", 1)[-1].lower()
+    for accelerator in root.iterdir() if root.is_dir() else ():
+        if accelerator.is_dir() and _letters(accelerator.name) == _letters(run.gpu):
+            found = [p for p in accelerator.glob("**/meta.json") if p.parent.parent.name.lower() == wanted]
+            if found:
+                return sorted(found)[0].parent
+            raise InputError(f"tables: {accelerator} holds none of {run.model}")
+    return root
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
+
+
+def _engine(run: Recording) -> EngineConfig:
+    scheduler = run.section("resolved_config", "scheduler_config")
+    values = {
+        "engine_version": _version(str(run.meta.get("vllm_version", "0.19"))),
+        "block_size": run.section("kv_cache").get("block_size"),
+        "async_scheduling": scheduler.get("async_scheduling", run.settings.get("async_scheduling")),
+    }
+    for key in (
+        "max_num_batched_tokens",
+        "max_num_seqs",
+        "max_model_len",
+        "pipeline_parallel_size",
+        "enable_prefix_caching",
+        "long_prefill_token_threshold",
+    ):
+        values[key] = run.settings.get(key)
+    return _checked(EngineConfig, run, values)
+
+
+def _cost(run: Recording, tables: Path | None, scale: float) -> CostConfig:
+    cache = run.section("kv_cache")
+    kv_dtype = run.settings.get("kv_cache_dtype")
+    values = {
+        "model": run.model,
+        "gpu": run.gpu,
+        "tensor_parallel_size": run.settings.get("tensor_parallel_size"),
+        "data_parallel_size": run.engines,
+        "gpu_memory_utilization": cache.get(
+            "gpu_memory_utilization", run.settings.get("gpu_memory_utilization")
+        ),
+        "num_gpu_blocks": cache.get("num_gpu_blocks"),
+        "enforce_eager": run.settings.get("enforce_eager"),
+        "quantization": run.settings.get("quantization"),
+        "kv_cache_dtype": "fp8" if str(kv_dtype).startswith("fp8") else kv_dtype,
+        "tables": tables,
+        "step_time_scale": scale,
+    }
+    return _checked(CostConfig, run, values)
+
+
+def _checked(model: type[Config], run: Recording, values: Mapping[str, Any]) -> Config:
+    """The configuration; what the run does not say is left to the default."""
+    given = {key: value for key, value in values.items() if value is not None}
+    return validate(model, Settings(given, source=run.source))
+
+
+def _version(recorded: str) -> EngineVersion:
+    """The newest version whose rules are known and that is no newer than the recorded one."""
+
+    def number(version: str) -> tuple[int, ...]:
+        return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+
+    known: list[EngineVersion] = sorted(get_args(EngineVersion), key=number)
+    return max((v for v in known if number(v) <= number(recorded)), key=number, default=known[0])
+
+
+def _workload(run: Recording) -> Workload:
+    programs = []
+    for index, (arrival, path) in enumerate(zip(run.arrival, _contents(run), strict=True)):
+        prompt, output = int(run.prompt_tokens[index]), int(run.output_tokens[index])
+        turn = Turn(str(index), 0, str(index), prompt, output, path)
+        programs.append(Program(str(index), to_ps(float(arrival)), (turn,)))
+    return Workload(tuple(programs), run.name)
+
+
+def _contents(run: Recording) -> list[ContentPath]:
+    """What each request says: as its hash ids tell, else something nobody else does."""
+    lengths = list(zip(run.prompt_tokens.tolist(), run.output_tokens.tolist(), strict=True))
+    if run.hash_ids is None:
+        return [((Segment(), prompt + output),) for prompt, output in lengths]
+    tree = ContentTree()
+    index = HashIndex(tree, run.hash_block_size, reuse_output=False)
+    paths = []
+    for ids, (prompt, output) in zip(run.hash_ids, lengths, strict=True):
+        blocks = -(-prompt // run.hash_block_size)
+        if not prompt // run.hash_block_size <= len(ids) <= blocks:
+            raise InputError(
+                f"{run.source}: a request of {prompt} tokens has {len(ids)} hash_ids; of blocks of "
+                f"{run.hash_block_size} tokens it must have {blocks}"
+            )
+        paths.append(tree.path(index.place(array("q", ids), prompt, output, None)))
+    return paths
+
+
+class _Stamps:
+    """Listens for what becomes of every request."""
+
+    wants_steps = False
+
+    def __init__(self, requests: int) -> None:
+        self._scheduled, self._first, self._last = np.zeros((3, requests))
+        self._cached = np.zeros(requests, dtype=np.int64)
+
+    def turn_done(self, record: TurnRecord) -> None:
+        index = int(record.program_id)
+        self._scheduled[index] = to_s(record.scheduled_ps)
+        self._first[index] = to_s(record.first_token_ps)
+        self._last[index] = to_s(record.finish_ps)
+        self._cached[index] = record.cached_tokens
+
+    def step_done(self, record: StepRecord) -> None:
+        """Not asked for."""
+
+    def side(self, run: Recording) -> Side:
+        """All of them."""
+        cached = None if run.hash_ids is None else self._cached
+        return Side(run.arrival, self._scheduled, self._first, self._last, cached)
