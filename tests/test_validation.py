@@ -120,7 +120,7 @@ def test_a_recording_without_tables_takes_the_default_step_times(tmp_path: Path)
     folder = _write(tmp_path, [_request(at, 0.1, 0.2) for at in (0.0, 1.0, 2.0)])
     report = validate_run(folder)
     assert report.requests == report.unqueued == 3
-    assert report.provenance["step_time"].startswith(("roofline", "operators measured on h100-sxm"))
+    assert report.provenance["step_time"].startswith(("roofline", "tables: operators measured on h100"))
     real = next(r for r in report.figures if (r.figure, r.statistic) == ("TPOT", "mean"))
     assert real.real == pytest.approx(0.01)
     assert 0.002 < real.simulated < 0.02
