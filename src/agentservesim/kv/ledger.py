@@ -23,8 +23,8 @@ class _Told:
 
 
 class Ledger:
-    """Tells `on_change(record)`, if set, what a tier holds: when a gap begins or ends, a turn is admitted, a
-    session ends, a copy begins or ends, or a pin breaks, and it is not what was told last.
+    """Tells `on_change(record)`, if set, what a tier holds: when a gap begins, a turn is admitted, a session
+    ends or goes elsewhere, a copy begins or ends, or a pin breaks, and it is not what was told last.
 
     `catch_up` brings the HBM pool up to date.
     """

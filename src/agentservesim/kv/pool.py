@@ -82,7 +82,7 @@ class BlockPool:
 
     def lookup(self, path: Path, max_blocks: int, start: int = 0) -> Hit:
         """The longest run of cached blocks of `path` from block `start` to at most `max_blocks`."""
-        if not self.caching or max_blocks <= start:
+        if max_blocks <= start or not self._segments:
             return NO_HIT
         size = self.block_size
         at, free = start, 0

@@ -138,9 +138,9 @@ class Residency:
             return
         if not here:
             self.forget(session)
+            self._changed()
         elif chain.pin is not None:
             chain.pin.until_ps = FOREVER
-        self._changed()
 
     def admitted(self, session: Session, path: Path, wait_ps: int, tokens: int, hit_tokens: int) -> None:
         """A turn of the session holds its own blocks now: its pin has done its work."""

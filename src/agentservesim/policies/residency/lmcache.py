@@ -37,9 +37,10 @@ class LmCache:
             return CACHE
         self._next[session] = number + 1
         tier = server.tiers[number]
+        if number + 1 == len(server.tiers):
+            return Placement(tier, copy=True)
         missing = chain.kept_tokens["hbm"] - chain.kept_tokens[tier]
-        there_s = server.now_s + server.demote_s(tier, max(missing, 0))
-        return Placement(tier, there_s if number + 1 < len(server.tiers) else None, copy=True)
+        return Placement(tier, server.now_s + server.demote_s(tier, max(missing, 0)), copy=True)
 
     def observe(self, event: Event) -> None:
         """A session is back: its next gap begins with the first tier again."""
