@@ -20,6 +20,7 @@ class Room:
         self._pool = pool
         self._running = running
         self._watermark = int(config.watermark * pool.num_blocks) if rules.watermark else 0
+        self._promised = 0
 
     def hit(self, request: Request) -> Hit:
         """What a waiting request finds in HBM, beyond the blocks that were loaded for it."""
@@ -59,7 +60,16 @@ class Room:
         room = self._pool.free - hit.free + have - self._kept
         return -(-(request.known if self.reserve_full else tokens) // self._size) <= room
 
+    def promise(self, prefills: Sequence[Request]) -> None:
+        """Keep free what these running requests still need for their prompts, if that is reserved at all.
+
+        vLLM does not: its prompts are short of blocks one step at most, but those that a policy rations take
+        many steps, and would preempt one another all the time.
+        """
+        if self.reserve_full:
+            self._promised = sum(-(-r.known // self._size) - r.holding.blocks for r in prefills)
+
     @property
     def _kept(self) -> int:
         """Blocks that are kept free while others run."""
-        return self._watermark if self._running else 0
+        return self._promised + self._watermark if self._running else 0

@@ -73,6 +73,7 @@ class Running:
         self._budget = config.max_num_batched_tokens
         self._priced = (-1, 0)
         self._prefills: list[Request] = []
+        self._rations: dict[Request, int] = {}
         self._left_out: set[Request] = set()
         self._last_place = 0
         self._last_row_place = 0
@@ -91,7 +92,7 @@ class Running:
 
     # ---- all at once --------------------------------------------------------------------------
 
-    def _rows_are_safe(self, budget: int) -> bool:
+    def _rows_are_safe(self, budget: int, cap: int) -> bool:
         """Whether the running requests can be taken at once instead of one by one."""
         rows = self.rows
         if rows.count > budget or self.pool.contended or self._left_out:
@@ -100,7 +101,9 @@ class Running:
         if self._prefills:
             # Whoever stands behind a prefill may find the budget or the pool used up by it.
             if self._prefills[0].place < self._last_row_place:
-                return False
+                wanted = sum(self._wanted(request, cap) for request in self._prefills)
+                if rows.count + wanted > budget:
+                    return False
             size = self.config.block_size
             for request in self._prefills:
                 blocks += -(-request.known // size) - request.holding.blocks
@@ -108,21 +111,22 @@ class Running:
 
     def _prefill(self, step: Step, request: Request, budget: int, cap: int, joining: list[Request]) -> int:
         """Compute the next chunk of a running prefill, blocks being at hand."""
-        if budget <= 0:
-            return budget
-        new = request.known - request.computed
-        cap = self._capped(request, cap)
-        if 0 < cap < new:
-            new = cap
+        new = self._wanted(request, cap)
         if new > budget:
             new = budget
         if new > 0:
             self._compute_chunk(step, request, new, joining)
         return budget - new
 
-    def _capped(self, request: Request, cap: int) -> int:
-        """Most prompt tokens that a request may compute in this step: the engine's `cap` (0 is none), or
-        less if the policy says so."""
+    def _wanted(self, request: Request, cap: int) -> int:
+        """Tokens that a prefill would compute in this step if only the cap on it counted; 0 is none."""
+        if self._caps:
+            cap = self._rations.get(request, cap)
+        new = request.known - request.computed
+        return cap if 0 < cap < new else new
+
+    def _ration(self, request: Request, cap: int) -> int:
+        """The cap on a request in this step: the engine's, or less if the policy says so."""
         if not self._caps or self._order is None:
             return cap
         own = self._order.budget(seen_of(request), to_s(self.now_ps))
@@ -211,11 +215,7 @@ class Running:
                 self._catch_up(request)
                 computed, new = request.in_cache, int(request.rows is rows)
             else:
-                computed, new = request.computed, request.known - request.computed
-                most = self._capped(request, cap) if new > 0 else cap
-                if 0 < most < new:
-                    new = most
-                new = min(new, budget)
+                computed, new = request.computed, min(self._wanted(request, cap), budget)
             if new <= 0:
                 index += 1
                 continue

@@ -32,7 +32,7 @@ class Scheduler(Running):
         budget = self._budget
         # Who watches what is evicted is asked once for all rows, however they are taken.
         one_by_one = one_by_one and not self.pool.is_watched
-        if not (one_by_one or self._prefills or self.waiting.queue) and self._rows_are_safe(budget):
+        if not (one_by_one or self._prefills or self.waiting.queue) and self._rows_are_safe(budget, 0):
             return self._decode() if self.rows.count else None
         if self.waiting.queue:
             self.waiting.refresh(now)
@@ -43,10 +43,12 @@ class Scheduler(Running):
         cap = self.config.long_prefill_token_threshold
         if cap and self._lone_uncapped and len(self.running) + len(self.waiting) <= 1:
             cap = 0
+        if self._caps:
+            self._rations = {request: self._ration(request, cap) for request in self._prefills}
         joining: list[Request] = []
         rows = self.rows
         preempted = False
-        if one_by_one or not self._rows_are_safe(budget):
+        if one_by_one or not self._rows_are_safe(budget, cap):
             budget, preempted = self._run_each(step, now, budget, cap, joining)
         else:
             if rows.count:
@@ -96,8 +98,10 @@ class Scheduler(Running):
         waiting, running, memory = self.waiting, self.running, self.memory
         while waiting.queue and budget > 0 and len(running) < self.config.max_num_seqs:
             request = waiting.head()
+            if self._caps:
+                self._room.promise(self._prefills)
             hit = self._room.hit(request)
-            most = self._capped(request, cap)
+            most = self._ration(request, cap)
             load = 0
             if memory is not None and self._room.may_fit(request, hit, budget, most):
                 load = memory.loadable(request, hit)
@@ -105,6 +109,7 @@ class Scheduler(Running):
             if new == 0:
                 if memory is not None and memory.reclaim(self._room.missing(request, hit), running=False):
                     continue
+                waiting.settle()
                 break
             waiting.pop()
             if request.holding.blocks == 0:
@@ -163,9 +168,11 @@ class Scheduler(Running):
         Blocks only get fewer meanwhile, so it is enough that the head cannot be admitted now and
         that nobody is writing the content it would hit next.
         """
+        if not self.waiting.queue:
+            return True
         if self.waiting.stale:
             return False
-        if not self.waiting.queue or len(self.running) >= self.config.max_num_seqs:
+        if len(self.running) >= self.config.max_num_seqs:
             return True
         budget = self._budget - self.rows.count
         if budget == 0:

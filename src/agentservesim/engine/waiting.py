@@ -19,6 +19,9 @@ class ArrivalQueue:
 
     stale = False
 
+    def settle(self) -> None:
+        """There is no room for the first of the queue."""
+
     def __init__(self) -> None:
         self.queue: deque[Request] = deque()
 
@@ -71,12 +74,14 @@ class KeyQueue:
     """Waiting requests by the key of a policy; requests with equal keys are in the order of `ArrivalQueue`.
 
     `queue` has the valid entry of each waiting request; the heap may hold outdated ones too. `stale` says
-    that who waits or runs here has changed and the keys, which depend on that, were not asked for since.
+    that keys which depend on who waits and runs here are to be asked for. That can wait while the first of
+    the queue is `stuck`: known to be too large for the room there is, until a running request ends.
     """
 
     def __init__(self, order: Order) -> None:
         self.queue: dict[Request, Entry] = {}
         self.stale = False
+        self.stuck = False
         self._order = order
         self._heap: list[Entry] = []
         self._programs: dict[str, list[Request]] = {}
@@ -96,18 +101,19 @@ class KeyQueue:
         """A new request joins, behind those of its key."""
         self._last += 1
         self._join(request, self._last, now)
+        self._changed()
 
     def put_back(self, request: Request, now: int) -> None:
         """A preempted request, or one whose KV has come up, joins in front of those of its key."""
         self._first -= 1
         self._join(request, self._first, now)
+        self.left()
 
     def _join(self, request: Request, rank: int, now: int) -> None:
         self.queue[request] = self._entry(request, rank, now)
         self._push(self.queue[request])
         if self._by_program:
             self._programs.setdefault(request.session[0], []).append(request)
-        self.left()
 
     def _entry(self, request: Request, rank: int, now: int) -> Entry:
         self._serial += 1
@@ -144,11 +150,21 @@ class KeyQueue:
             program.remove(request)
             if not program:
                 del self._programs[request.session[0]]
-        self.left()
+        self.stuck = self.stuck and bool(self.queue)
+        self._changed()
+
+    def _changed(self) -> None:
+        self.stale = self._by_queue and not self.stuck
 
     def left(self) -> None:
-        """Who waits or runs here has changed."""
+        """A running request ended or was preempted: there is room again."""
+        self.stuck = False
         self.stale = self._by_queue
+
+    def settle(self) -> None:
+        """There is no room for the first of the queue."""
+        self.stuck = True
+        self.stale = False
 
     def refresh(self, now: int) -> None:
         """Ask for all keys anew, if it is time for that."""

@@ -174,7 +174,14 @@ def draw_case(seed: int, cramped: bool = False, needs: Sequence[str] = (), size:
     scheduler = random.choice(["fcfs", "fcfs", "priority"])
     memory = draw_memory(random, need, cramped, needs)
     return Case(
-        programs, engine, need + 1 + room, instances, memory, random.choice([0.0, 0.0, 0.3]), seed, scheduler
+        programs,
+        engine,
+        need + 1 + room,
+        instances,
+        memory,
+        random.choice([0.0, 0.0, 0.3]),
+        seed,
+        scheduler=scheduler,
     )
 
 

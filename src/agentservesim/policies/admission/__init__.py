@@ -4,7 +4,8 @@ from agentservesim.policies.admission.always import Always
 from agentservesim.policies.admission.concur import Concur
 from agentservesim.policies.admission.early_reject import EarlyReject
 from agentservesim.policies.admission.max_programs import MaxPrograms
+from agentservesim.policies.admission.mori import MoriGate
 from agentservesim.policies.admission.thunderagent import ThunderAgent
 from agentservesim.policies.admission.token_bucket import TokenBucket
 
-__all__ = ["Always", "Concur", "EarlyReject", "MaxPrograms", "ThunderAgent", "TokenBucket"]
+__all__ = ["Always", "Concur", "EarlyReject", "MaxPrograms", "MoriGate", "ThunderAgent", "TokenBucket"]

@@ -62,6 +62,7 @@ class TurnEnded(NamedTuple):
     """A turn's last token is out; `cached_tokens` of its prompt did not have to be computed."""
 
     program: ProgramView
+    session_id: str
     prompt_tokens: int
     output_tokens: int
     cached_tokens: int

@@ -122,8 +122,9 @@ class Scheduler(Protocol):
     - "never": not again.
     - "program": when a turn of the request's program is sent, joins a queue, is preempted or ends, anywhere,
       and when the program's pin is broken; the keys of that program's requests are asked for.
-    - "queue": before the next step, when a turn has joined or left the request's instance; all keys of the
-      queue are asked for.
+    - "queue": before the next step, when a turn has joined the request's instance, started or ended there;
+      but once there was no room for the first of the queue, only when a running turn has ended or was
+      preempted, as in SGLang. All keys of the queue are asked for.
     - "time": at the first step in every `tick_s` seconds; all keys of the queue are asked for.
 
     A leap ends where keys may change, so the rarer that is the faster is the run.

@@ -35,7 +35,7 @@ class DfsWeight:
 
     def key(self, request: RequestView, now_s: float) -> int:
         """When the walk comes to its node."""
-        return self._places.get(request, 0)
+        return self._places.get(request, self.limit)
 
     def victims(self, running: Sequence[RequestView], now_s: float) -> list[RequestView]:
         """The shortest reply so far first."""
