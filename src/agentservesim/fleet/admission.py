@@ -111,7 +111,7 @@ class Gate:
             self._fleet.programs.pop(run.program.id, None)
         if self.observes:
             name, lengths = run.program.id, (turn.prompt_tokens, turn.output_tokens)
-            self._call("observe", name, TurnEnded(run.known, *lengths, cached_tokens))
+            self._call("observe", name, TurnEnded(run.known, turn.session_id, *lengths, cached_tokens))
             if ends:
                 self._call("observe", name, ProgramEnded(name, len(run.program.turns)))
         if self._untimed:

@@ -100,7 +100,7 @@ def test_tenants_have_buckets_of_their_own() -> None:
 
 
 def served(prompt: int, cached: int) -> TurnEnded:
-    return TurnEnded(Known("a"), prompt, 1, cached)  # type: ignore[arg-type]
+    return TurnEnded(Known("a"), "main", prompt, 1, cached)  # type: ignore[arg-type]
 
 
 def used(blocks: int) -> Whole:
@@ -178,7 +178,7 @@ def test_who_would_wait_too_long_is_turned_away() -> None:
 def ended(policy: Any, known: Known, now_s: float, prompt: int, reply: int = 0) -> None:
     """A turn ends and its program's gap begins."""
     known.gap_started_s = now_s
-    policy.observe(TurnEnded(known, prompt, reply, 0))  # type: ignore[arg-type]
+    policy.observe(TurnEnded(known, "main", prompt, reply, 0))  # type: ignore[arg-type]
 
 
 def three(**parameters: Any) -> tuple[ThunderAgent, Whole, dict[str, Known]]:
