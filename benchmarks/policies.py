@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.speed import Report
 
 BUDGET_RATIO = 2.0
-FAMILIES = ("scheduler",)
+FAMILIES = ("scheduler", "router")
 PLAIN = {"scheduler": "fcfs", "router": "session-affinity"}
 
 
@@ -38,7 +38,7 @@ def loads() -> dict[str, Plan]:
 
 def costs(family: str, plan: Plan, runs: int) -> dict[str, tuple[float, float]]:
     """CPU time of each policy of a family over that of the plain one, and turns that wait at a time."""
-    names = sorted(list_policies(family))
+    names = sorted(list_policies(family).keys() - list_policies("admission").keys())
     plans = {
         name: Plan(plan.scenario.model_copy(update={family: name}), plan.workload, plan.costs)
         for name in (PLAIN[family], *names)

@@ -195,7 +195,7 @@ class Plan:
             listener=recorder,
             **policies,
         )
-        recorder.watch(fleet.residencies, self._pools())
+        recorder.watch(fleet.residencies, self._pools(), fleet.network)
         oracle = any(isinstance(policy, OraclePolicy) for policy in policies.values())
 
         def result(counts: Counts, fault: str = "") -> Result:

@@ -277,8 +277,8 @@ class Residency:
             return
         self.forget(session)
         chain = self.chains[session] = before.elsewhere()
-        comes = network is not None and self.bring(chain, source, network, keep=False)
         source.forget(session)
+        comes = network is not None and self.bring(chain, source, network, keep=False)
         if chain.in_gap and not comes:
             self._place(chain)
 

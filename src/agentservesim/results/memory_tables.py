@@ -31,7 +31,7 @@ COLUMNS: dict[str, str] = {
     "in_flight_byte_s": "in_flight_bytes of HBM, summed over time",
     "pool_byte_s": "size of the HBM pool times the length of the run",
     "forced_unpins": "pins broken before their time because blocks were short",
-    "direction": "down to the slower tier, up to the faster one",
+    "direction": "down to the slower tier, up to the faster one; down is out to the network, up in from it",
     "links": "physical links of this name",
     "busy_s": "time the links were at work in this direction, summed over them",
     "open_s": "the length of the run, summed over the links",

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from agentservesim.kv.links import Link
+from agentservesim.kv.links import Link, Network
 from agentservesim.kv.residency import Residency, ResidencyRecord, TransferRecord
 from agentservesim.model import InputError, StepRecord, TurnRecord
 
@@ -49,6 +49,7 @@ class Recorder:
         self.tiers = tuple(tiers)
         self.pools: Sequence[Pool] = ()
         self.memories: Sequence[Residency] = ()
+        self.network: Network | None = None
         self.clock_ps = 0
         self.rejected: Mapping[str, int] = {}
         self._names: list[tuple[str, ...]] = []
@@ -63,9 +64,12 @@ class Recorder:
     def __len__(self) -> int:
         return len(self._names)
 
-    def watch(self, memories: Sequence[Residency], pools: Sequence[Pool]) -> None:
-        """Listen to the memory models of the instances too."""
+    def watch(
+        self, memories: Sequence[Residency], pools: Sequence[Pool], network: Network | None = None
+    ) -> None:
+        """Listen to the memory models of the instances too, and to the network between them."""
         self.memories = memories
+        self.network = network
         self.pools = pools if memories else ()
         for memory in memories:
             memory.copies.on_transfer = self._transfers.add
@@ -124,12 +128,14 @@ class Recorder:
         return self._changes.columns()
 
     def links(self) -> dict[str, list[Link]]:
-        """The physical links by name, in the order of the tiers."""
+        """The physical links by name, in the order of the tiers; the network's are the last."""
         found: dict[str, dict[Link, None]] = {}
         for memory in self.memories:
             for tier in memory.tiers:
                 for link in tier.links.values():
                     found.setdefault(link.name, {})[link] = None
+        for link in self.network.links if self.network is not None else ():
+            found.setdefault(link.name, {})[link] = None
         return {name: list(links) for name, links in found.items()}
 
 
