@@ -184,6 +184,6 @@ def test_what_a_router_does_wrong_is_told_in_a_line(router: Any, fault: str) -> 
 
 def test_a_pause_that_is_never_restored_is_told() -> None:
     laws = laws_of(lambda: Sloppy(0, [Pause(f"p{number}") for number in range(5)], tick_s=1.0))
+    case = next(case for case in map(draw_fleet, range(99)) if len(case.programs) == 5)
     with pytest.raises(InputError, match=r"the router's Pause holds \d+ turns for good"):
-        for seed in range(12):
-            laws.play(replace(draw_fleet(seed), routing=RoutingConfig()))
+        laws.play(replace(case, routing=RoutingConfig()))
