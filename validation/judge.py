@@ -85,7 +85,8 @@ def print_replays(paths: Sequence[Path]) -> None:
         ours = replay(log)
         print(
             f"  replayed {log.name}: cached tokens {real.cached_tokens:,} real, {ours.cached_tokens:,} ours; "
-            f"preemptions {real.preemptions} real, {ours.preemptions} ours"
+            f"preemptions {real.preemptions} and {ours.preemptions}; "
+            f"blocks evicted {real.evicted_blocks:,} and {ours.evicted_blocks:,}"
         )
 
 

@@ -27,7 +27,8 @@ class _Logged:
         self.lines = []
         self._path = os.environ.get("STEP_LOG")
         self._open = []  # scheduled, output not seen
-        self._arrived, self._preempted = [], []
+        self._arrived, self._preempted, self._evicted = [], [], []
+        self._watch(self.kv_cache_manager.block_pool)
         self.config_line = self._config()
         self._write(self.config_line)
 
@@ -48,6 +49,17 @@ class _Logged:
             "async_scheduling": isinstance(self, AsyncScheduler),
             "policy": str(getattr(scheduler.policy, "value", scheduler.policy)),
         }
+
+    def _watch(self, pool):
+        evict = pool._maybe_evict_cached_block
+
+        def watched(block):
+            gone = evict(block)
+            if gone:
+                self._evicted.append(str(block.block_id))
+            return gone
+
+        pool._maybe_evict_cached_block = watched
 
     def _write(self, line):
         self.lines.append(line)
@@ -93,8 +105,8 @@ class _Logged:
             if known.get(name, 0) == 0:
                 admitted.append((name, start, "resumed" if request.num_preemptions else "new"))
         line = {"ev": "step", "sched": rows, "t0": begin, "admitted": admitted}
-        line |= {"arrived": self._arrived, "preempted": self._preempted}
-        self._arrived, self._preempted = [], []
+        line |= {"arrived": self._arrived, "preempted": self._preempted, "evicted": self._evicted}
+        self._arrived, self._preempted, self._evicted = [], [], []
         self._open.append(line)
         return out
 

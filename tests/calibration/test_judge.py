@@ -48,15 +48,15 @@ def test_the_judge_prints_errors_and_replays(tmp_path: Path) -> None:
     judged = script("judge.py", tmp_path)
     assert judged.returncode == 0, judged.stderr
     assert (
-        "replayed inproc_wA.0: cached tokens 17,024 real, 17,024 ours; preemptions 0 real, 0 ours"
+        "replayed inproc_wA.0: cached tokens 17,024 real, 17,024 ours; preemptions 0 and 0; blocks evicted 23 and 23"
         in judged.stdout
     )
     assert (
-        "replayed inproc_wB.0: cached tokens 12,800 real, 12,800 ours; preemptions 2 real, 2 ours"
+        "replayed inproc_wB.0: cached tokens 12,800 real, 12,800 ours; preemptions 2 and 2; blocks evicted 433 and 433"
         in judged.stdout
     )
     assert (
-        "replayed inproc_wC.0: cached tokens 8,000 real, 8,000 ours; preemptions 6 real, 6 ours"
+        "replayed inproc_wC.0: cached tokens 8,000 real, 8,000 ours; preemptions 6 and 6; blocks evicted 394 and 394"
         in judged.stdout
     )
 

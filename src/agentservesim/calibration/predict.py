@@ -18,7 +18,7 @@ from agentservesim.calibration.steplog import LoggedTurn, StepLog
 from agentservesim.cost.base import Batch, StepTime
 from agentservesim.cost.calibration import FrontEnd
 from agentservesim.engine.config import EngineConfig, EngineVersion
-from agentservesim.fleet import Fleet, InstanceSpec
+from agentservesim.fleet import Counts, Fleet, InstanceSpec
 from agentservesim.fleet.config import ToolsConfig
 from agentservesim.model import (
     Dependency,
@@ -41,7 +41,7 @@ from agentservesim.workload.tokens import TokenTree
 @dataclass(frozen=True)
 class Outcome:
     """Means of a run, in seconds: time to first token and time per output token of the turns, latency of the
-    programs, and makespan; prompt tokens found cached, and preemptions."""
+    programs, and makespan; prompt tokens found cached, preemptions, and KV blocks evicted."""
 
     ttft_s: float
     tpot_s: float
@@ -49,6 +49,7 @@ class Outcome:
     makespan_s: float
     cached_tokens: int
     preemptions: int
+    evicted_blocks: int
 
     @property
     def times(self) -> dict[str, float]:
@@ -96,6 +97,7 @@ def recorded(log: StepLog, turns: Sequence[LoggedTurn]) -> Outcome:
         makespan_s=max(ends.values()),
         cached_tokens=sum(turn.cached or 0 for turn in turns),
         preemptions=sum(len(step.preempted) for step in log.steps),
+        evicted_blocks=sum(len(step.evicted) for step in log.steps),
     )
 
 
@@ -121,7 +123,7 @@ def predict(
     workload = workload_of(log, turns)
     fleet = _fleet(workload, spec, seen, leap)
     counts = fleet.run()
-    return seen.outcome({program.id: program.arrival_ps for program in workload.programs}, counts.preemptions)
+    return seen.outcome({program.id: program.arrival_ps for program in workload.programs}, counts)
 
 
 def replay(log: StepLog, engine_version: EngineVersion = "0.32") -> Outcome:
@@ -151,7 +153,7 @@ def replay(log: StepLog, engine_version: EngineVersion = "0.32") -> Outcome:
     spec = InstanceSpec(log.name, _engine(log, engine_version), _Replayed(log), log.limits.num_blocks)
     fleet = _fleet(Workload(tuple(programs), log.name), spec, seen, leap=False)
     counts = fleet.run()
-    return seen.outcome({program.id: program.arrival_ps for program in programs}, counts.preemptions)
+    return seen.outcome({program.id: program.arrival_ps for program in programs}, counts)
 
 
 class _Replayed:
@@ -274,7 +276,7 @@ class _Seen:
     def step_done(self, record: StepRecord) -> None:
         """Not asked for."""
 
-    def outcome(self, arrivals_ps: Mapping[str, int], preemptions: int) -> Outcome:
+    def outcome(self, arrivals_ps: Mapping[str, int], counts: Counts) -> Outcome:
         """The same figures as of a recorded run."""
         several = [turn for turn in self.turns if turn.output_tokens > 1]
         ends: dict[str, int] = {}
@@ -287,5 +289,6 @@ class _Seen:
             program_s=to_s(1) * float(np.mean([ends[name] - arrivals_ps[name] for name in ends])),
             makespan_s=to_s(max(ends.values())),
             cached_tokens=sum(turn.cached_tokens for turn in self.turns),
-            preemptions=preemptions,
+            preemptions=counts.preemptions,
+            evicted_blocks=counts.evicted_blocks,
         )

@@ -46,11 +46,12 @@ FIRST = -(1 << 21)
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a run did: engine steps, leaps (runs of steps taken at once), preemptions."""
+    """What a run did: engine steps, leaps (runs of steps taken at once), preemptions, KV blocks evicted."""
 
     steps: int
     leaps: int
     preemptions: int
+    evicted_blocks: int
 
 
 @dataclass(slots=True, eq=False)
@@ -162,6 +163,7 @@ class Fleet:
             steps=sum(i.steps for i in instances),
             leaps=sum(i.leaps for i in instances),
             preemptions=sum(i.scheduler.preemptions for i in instances),
+            evicted_blocks=sum(i.scheduler.pool.evicted_blocks for i in instances),
         )
 
     def _see(self, run: ProgramRun, turn: Turn) -> TurnView:
