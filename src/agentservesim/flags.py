@@ -179,9 +179,11 @@ def vary(settings: Settings, name: str, value: str) -> None:
     """
     origin = f"--vary {name}={value}"
     flag = scenario_flags().get(name.strip().removeprefix("--").replace("-", "_"))
+    if name.strip() in ("num-instances", "num_instances"):
+        name = "instances.0.count"
     if flag is None:
-        place = "instances.0.count" if name.strip() in ("num-instances", "num_instances") else name
-        location, parsed = parse_override(f"{place}={value}")
+        settings.values.setdefault("instances", [{}])
+        location, parsed = parse_override(f"{name}={value}")
         settings.put(location, parsed, origin)
         return
     if flag.location == ("seed",):

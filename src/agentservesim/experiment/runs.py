@@ -6,7 +6,7 @@ import re
 import shutil
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +23,8 @@ from agentservesim.model import InputError
 from agentservesim.scenario import FILES, Scenario, simulate
 
 RUNS = "runs"
+WAKE_S = 0.2
+"""How soon an interrupt is seen, even if another thread was given the signal."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,12 @@ def run_all(jobs: Sequence[Job], processes: int, done: Callable[[], None]) -> No
         min(processes, len(todo)), get_context("spawn"), initializer=_leave_interrupts
     ) as pool:
         try:
-            for future in as_completed([pool.submit(job.run) for job in todo]):
-                future.result()
-                done()
+            left = {pool.submit(job.run) for job in todo}
+            while left:
+                ended, left = wait(left, timeout=WAKE_S, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    future.result()
+                    done()
         except BaseException as error:
             _stop(pool, jobs)
             if isinstance(error, BrokenProcessPool):
