@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from agentservesim.report.html.series import QUANTILES
 from agentservesim.report.saved_run import read_run
 from agentservesim.report.view.server import make_server
 from tests.report.runs import HOSTILE, summary_of
+from tests.report.test_comparisons import content
 
 pytestmark = pytest.mark.browser
 
@@ -269,6 +271,23 @@ def test_names_are_text(opened: Any, hostile: Path) -> None:
         tab.page.select_option("#class", str(number))
     assert tab.page.evaluate("window.hacked") is None
     assert tab.page.locator("img").count() == 0
+
+
+def test_a_comparison_is_drawn_and_can_be_read(opened: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "compared"
+    folder.mkdir()
+    (folder / "comparison.json").write_text(json.dumps(content()))
+    write_report(folder)
+    tab = opened(folder)
+    assert tab.marks("differences") == [1, 1]
+    assert tab.marks("pareto") == [3, 3, 3, 1]
+    tab.page.locator("#pareto .chart").focus()
+    tab.page.keyboard.press("ArrowRight")
+    assert tab.page.text_content("#spoken").startswith("lru, mean. programs: 396/h; mean latency: 11 s")
+    assert tab.page.locator("#pareto .tip").is_visible()
+    tab.page.locator("#differences .chart").focus()
+    tab.page.keyboard.press("ArrowRight")
+    assert "good: -22.7% (-27.7% to -17.7%)" in tab.page.text_content("#spoken")
 
 
 @pytest.fixture

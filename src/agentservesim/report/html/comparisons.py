@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ def _differences(content: Content) -> Picture:
     return Picture(
         "differences",
         f"How do the others differ from {content['baseline']}?",
-        _finding(content),
+        _winners([row["winner"] for row in rows]),
         {"runs": ()},
         {"baseline": content["baseline"], "arms": others, "rows": rows},
         note="Each mark is the difference as a share of the baseline's value, with its "
@@ -182,6 +183,15 @@ def _finding(content: Content) -> str:
         return f"{baseline} is clearly the best in mean program latency."
     change = _change(metric["arms"][winner]["relative"])
     return f"{winner} is clearly the best in mean program latency: {change}."
+
+
+def _winners(winners: Sequence[str | None]) -> str:
+    """How often each arm is clearly the best."""
+    counts = Counter(winner for winner in winners if winner is not None).most_common()
+    if not counts:
+        return f"No arm is clearly the best in any of {len(winners)} metrics."
+    said = ", ".join(f"{arm} in {count}" for arm, count in counts)
+    return f"Clearly the best among {len(winners)} metrics: {said}."
 
 
 def _tile(label: str, place: str, metric: Content) -> dict[str, Any]:
