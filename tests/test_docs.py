@@ -166,7 +166,19 @@ def test_links_lead_somewhere() -> None:
             assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"
 
 
+METRICS_PAGE = REPOSITORY / "docs" / "metrics.md"
+
+
+def test_the_page_of_metrics_is_what_is_defined() -> None:
+    from agentservesim.report.definitions import metrics_markdown
+
+    assert METRICS_PAGE.read_text() == metrics_markdown(), "make docs writes it anew"
+
+
 if __name__ == "__main__":
+    from agentservesim.report.definitions import metrics_markdown
+
+    METRICS_PAGE.write_text(metrics_markdown())
     for page in PAGES:
         text = page.read_text()
         page.write_text(SESSION.sub(lambda match: f"```console\n{played(match[1])}```", text))

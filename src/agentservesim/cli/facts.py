@@ -69,7 +69,10 @@ def _described(profile: Profile) -> str:
     )
 
 
-def metrics(as_json: Json = False) -> None:
+def metrics(
+    as_json: Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a page in Markdown.")] = False,
+) -> None:
     """Print the definition of every metric.
 
     Each has its name in summary.json, its unit, its formula and its meaning.
@@ -81,6 +84,11 @@ def metrics(as_json: Json = False) -> None:
     if as_json:
         print_json([asdict(metric) for metric in METRICS])
         return
+    if markdown:
+        from agentservesim.report.definitions import metrics_markdown
+
+        print(metrics_markdown(), end="")
+        return
     for metric in METRICS:
         unit = f" [{metric.unit}]" if metric.unit else ""
         print(f"{metric.name}{unit}")
@@ -90,7 +98,10 @@ def metrics(as_json: Json = False) -> None:
     print(
         "\nFormulas are SQL over the columns of turns.parquet (turn.*), instances.parquet and links.parquet"
     )
-    print("(kv.*, but for hit rates) and programs.parquet (the rest). <tier>, <link>: there is one for each.")
+    print(
+        "(kv.*, but for hit rates), tenants.parquet (fairness.jain_tenants) and programs.parquet (the rest)."
+    )
+    print("<tier>, <link>: there is one for each.")
     print("Percentiles interpolate linearly between neighbouring values.")
 
 

@@ -6,9 +6,11 @@ from agentservesim.results.recorder import Pool, Recorder
 from agentservesim.results.result import Result, make_result
 from agentservesim.results.run_folder import check_target
 from agentservesim.results.summary import SCHEMA_VERSION, Summary, comparable
+from agentservesim.results.tables import COLUMNS
 from agentservesim.results.targets import Targets, parse_limit, parse_objective, parse_place
 
 __all__ = [
+    "COLUMNS",
     "METRICS",
     "SCHEMA_VERSION",
     "TABLES",
