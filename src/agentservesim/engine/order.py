@@ -50,18 +50,30 @@ class Order:
 
     def key(self, request: RequestView, now_s: float) -> Any:
         """What a request is sorted by."""
-        return self._call("key", request, now_s)
-
-    def survey(self, waiting: Sequence[RequestView], now_s: float) -> None:
-        """Show the policy the whole queue, before it is asked for all the keys."""
         try:
-            self.policy.survey(waiting, now_s)
+            return self.policy.key(request, now_s)
         except Exception as error:
-            raise self._failed("survey()", error) from error
+            raise self._failed(f"key() of turn '{request.id}'", error) from error
+
+    def keys(self, waiting: Sequence[RequestView], now_s: float) -> list[Any]:
+        """What all requests of a queue are sorted by; the policy is shown the whole of it first."""
+        key, keys, request = self.policy.key, list[Any](), None
+        try:
+            if self.surveys:
+                self.policy.survey(waiting, now_s)
+            for request in waiting:
+                keys.append(key(request, now_s))
+        except Exception as error:
+            call = f"key() of turn '{request.id}'" if request is not None else "survey()"
+            raise self._failed(call, error) from error
+        return keys
 
     def budget(self, request: RequestView, now_s: float) -> int:
         """Most tokens of its prompt that a request may compute in this step, at least 1."""
-        tokens = self._call("budget", request, now_s)
+        try:
+            tokens = self.policy.budget(request, now_s)
+        except Exception as error:
+            raise self._failed(f"budget() of turn '{request.id}'", error) from error
         if not isinstance(tokens, (int, float)) or tokens != tokens:
             raise InputError(
                 f"{self._name}: budget() of turn '{request.id}' returned {tokens!r}; "
@@ -97,12 +109,6 @@ class Order:
     def incomparable(self, error: TypeError) -> InputError:
         """What to raise where keys cannot be compared."""
         return InputError(f"{self._name}: its keys cannot be compared with one another: {error}")
-
-    def _call(self, name: str, request: RequestView, now_s: float) -> Any:
-        try:
-            return getattr(self.policy, name)(request, now_s)
-        except Exception as error:
-            raise self._failed(f"{name}() of turn '{request.id}'", error) from error
 
     def _failed(self, call: str, error: Exception) -> InputError:
         if isinstance(error, InputError):

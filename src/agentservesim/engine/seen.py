@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 class Seen:
     """A `RequestView`: a request without its future, in an instance whose scheduler knows the time."""
 
-    __slots__ = ("_request", "_scheduler")
+    __slots__ = ("_prompt", "_request", "_scheduler")
 
     def __init__(self, request: Request, scheduler: Scheduler) -> None:
         self._request = request
         self._scheduler = scheduler
+        self._prompt: Path | None = None
 
     def __repr__(self) -> str:
         return f"Seen({self.id!r})"
@@ -65,12 +66,14 @@ class Seen:
     @property
     def prompt(self) -> Path:
         """Content of the prompt: the segments it follows, and where it leaves each."""
-        length, cut = self._request.prompt_tokens, []
-        for segment, end in self._request.path:
-            cut.append((segment, min(end, length)))
-            if end >= length:
-                break
-        return tuple(cut)
+        if self._prompt is None:
+            length, cut = self._request.prompt_tokens, []
+            for segment, end in self._request.path:
+                cut.append((segment, min(end, length)))
+                if end >= length:
+                    break
+            self._prompt = tuple(cut)
+        return self._prompt
 
     @property
     def computed_tokens(self) -> int:

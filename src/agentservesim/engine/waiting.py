@@ -174,12 +174,13 @@ class KeyQueue:
         elif not self.stale:
             return
         self.stale = False
-        requests = sorted(self.queue, key=lambda request: self.queue[request][1])
-        if self._order.surveys:
-            self._order.survey([seen_of(request) for request in requests], to_s(now))
-        for request in requests:
-            self.queue[request] = self._entry(request, self.queue[request][1], now)
-        self._heap = list(self.queue.values())
+        entries = sorted(self.queue.values(), key=itemgetter(1))
+        keys = self._order.keys([seen_of(entry[3]) for entry in entries], to_s(now))
+        heap = self._heap = [
+            (key, rank, serial, request)
+            for key, (_, rank, serial, request) in zip(keys, entries, strict=True)
+        ]
+        self.queue = {entry[3]: entry for entry in heap}
         try:
             heapify(self._heap)
         except TypeError as error:

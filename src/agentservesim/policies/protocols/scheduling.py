@@ -15,7 +15,7 @@ CHANGES: tuple[Changes, ...] = get_args(Changes)
 
 
 class RequestView(Protocol):
-    """A turn inside an instance, as its scheduler sees it."""
+    """A turn inside an instance, as its scheduler sees it: one object for as long as it lives."""
 
     @property
     def id(self) -> str:

@@ -18,7 +18,7 @@ class Astraea:
     service per turn, or what 1 second a turn comes to before the first is done.
     """
 
-    tick_s: float = 0.5
+    tick_s: float = 1.0
     unseen_s: float = 1.0
     changes: ClassVar[Changes] = "time"
 

@@ -13,7 +13,7 @@ from agentservesim.policies.protocols import (
     SchedulerEvent,
     TurnFinished,
 )
-from agentservesim.policies.scheduling.levels import Call, Levels, call_of
+from agentservesim.policies.scheduling.levels import Levels
 
 
 @dataclass
@@ -30,10 +30,10 @@ class AutellixMlfq:
     boundaries: str = "2048/8192/32768"
     quanta: str = "2048/1024/512/256"
     starvation: float = 2.0
-    tick_s: float = 0.5
+    tick_s: float = 1.0
     changes: ClassVar[Changes] = "time"
     _levels: Levels = field(init=False, repr=False)
-    _level: dict[Call, int] = field(default_factory=dict, init=False, repr=False)
+    _level: dict[RequestView, int] = field(default_factory=dict, init=False, repr=False)
     _tokens: Counter[str] = field(default_factory=Counter, init=False, repr=False)
     _forgiven: dict[str, tuple[float, float]] = field(default_factory=dict, init=False, repr=False)
 
@@ -44,12 +44,11 @@ class AutellixMlfq:
 
     def key(self, request: RequestView, now_s: float) -> int:
         """The call's queue."""
-        call = call_of(request)
-        if call not in self._level:
-            self._level[call] = self._levels.entry(self._tokens[call[0]])
-        elif self._level[call] and self._starves(request):
-            self._level[call] = 0
-        return self._level[call]
+        if request not in self._level:
+            self._level[request] = self._levels.entry(self._tokens[request.program.program_id])
+        elif self._level[request] and self._starves(request):
+            self._level[request] = 0
+        return self._level[request]
 
     def _starves(self, request: RequestView) -> bool:
         program = request.program
@@ -62,19 +61,19 @@ class AutellixMlfq:
 
     def budget(self, request: RequestView, now_s: float) -> float:
         """The quantum of its queue, which is the next one if it used up the last quantum."""
-        call = call_of(request)
-        level = self._level[call] + self._levels.feedback(request, self._level[call])
-        self._level[call] = level
+        level = self._level[request]
+        level += self._levels.feedback(request, level)
+        self._level[request] = level
         return self._levels.grant(request, level)
 
     def observe(self, event: SchedulerEvent) -> None:
         """Count a program's tokens; forget what is done."""
         if isinstance(event, TurnFinished):
-            request, call = event.request, call_of(event.request)
+            request = event.request
             computed = request.prompt_tokens - request.cached_tokens + request.generated_tokens
-            self._tokens[call[0]] += computed
-            self._level.pop(call, None)
-            self._levels.forget(call)
+            self._tokens[request.program.program_id] += computed
+            self._level.pop(request, None)
+            self._levels.forget(request)
         elif isinstance(event, ProgramEnded):
             self._tokens.pop(event.program_id, None)
             self._forgiven.pop(event.program_id, None)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from agentservesim.policies.protocols import Changes, RequestView, SchedulerEvent, TurnFinished
-from agentservesim.policies.scheduling.levels import Call, call_of
 
 UNPINNED = 1 << 40
 
@@ -23,14 +22,14 @@ class Continuum:
 
     stamped: bool = False
     changes: ClassVar[Changes] = "program"
-    _stamps: dict[Call, int] = field(default_factory=dict, init=False, repr=False)
+    _stamps: dict[RequestView, int] = field(default_factory=dict, init=False, repr=False)
 
     def key(self, request: RequestView, now_s: float) -> tuple[float, ...]:
         """Class, and when the program arrived."""
         arrival_s = request.program.arrival_s
         if self.stamped:
             stamp = (0 if request.pinned else UNPINNED) + int(arrival_s * 1000)
-            return (self._stamps.setdefault(call_of(request), stamp),)
+            return (self._stamps.setdefault(request, stamp),)
         return (not request.preemptions, not request.pinned, arrival_s)
 
     def victims(self, running: Sequence[RequestView], now_s: float) -> list[RequestView]:
@@ -40,4 +39,4 @@ class Continuum:
     def observe(self, event: SchedulerEvent) -> None:
         """Forget what is done."""
         if isinstance(event, TurnFinished):
-            self._stamps.pop(call_of(event.request), None)
+            self._stamps.pop(event.request, None)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from agentservesim.policies.protocols import Changes, RequestView, SchedulerEvent, TurnFinished
-from agentservesim.policies.scheduling.levels import Call, call_of
 
 
 @dataclass
@@ -28,7 +27,7 @@ class FairShare:
     _counters: defaultdict[str, float] = field(
         default_factory=lambda: defaultdict(float), init=False, repr=False
     )
-    _starts: dict[Call, float] = field(default_factory=dict, init=False, repr=False)
+    _starts: dict[RequestView, float] = field(default_factory=dict, init=False, repr=False)
     _now: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -40,17 +39,16 @@ class FairShare:
 
     def key(self, request: RequestView, now_s: float) -> float:
         """Its tenant's counter when it arrived."""
-        call = call_of(request)
-        if call not in self._starts:
+        if request not in self._starts:
             start = max(self._counters[request.program.tenant], self._now)
-            self._starts[call] = self._counters[request.program.tenant] = start
+            self._starts[request] = self._counters[request.program.tenant] = start
             self._count(request, request.prompt_tokens - request.cached_tokens)
-        return self._starts[call]
+        return self._starts[request]
 
     def observe(self, event: SchedulerEvent) -> None:
         """Count the reply."""
         if isinstance(event, TurnFinished):
-            self._now = max(self._now, self._starts.pop(call_of(event.request)))
+            self._now = max(self._now, self._starts.pop(event.request))
             self._count(event.request, self.reply_weight * event.request.generated_tokens)
 
     def _count(self, request: RequestView, tokens: float) -> None:

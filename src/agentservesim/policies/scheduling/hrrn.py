@@ -20,7 +20,7 @@ class Hrrn:
     waiting it is fcfs.
     """
 
-    tick_s: float = 0.5
+    tick_s: float = 1.0
     limit: int = 128
     changes: ClassVar[Changes] = "time"
     _crowded: bool = field(default=False, init=False, repr=False)

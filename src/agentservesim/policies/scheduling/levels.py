@@ -8,14 +8,6 @@ from math import inf
 
 from agentservesim.policies.protocols import RequestView
 
-Call = tuple[str, str]
-"""Program id and turn id."""
-
-
-def call_of(request: RequestView) -> Call:
-    """What a policy remembers a request by."""
-    return request.program.program_id, request.id
-
 
 def numbers(name: str, text: object) -> tuple[float, ...]:
     """`2048/8192/inf` as numbers. Raises ValueError that names the parameter."""
@@ -41,7 +33,7 @@ class Levels:
             raise ValueError(f"{len(self.boundaries)} boundaries need {len(self.boundaries) + 1} quanta")
         if list(self.boundaries) != sorted(self.boundaries):
             raise ValueError("boundaries must ascend")
-        self._used: dict[Call, tuple[int, float]] = {}
+        self._used: dict[RequestView, tuple[int, float]] = {}
 
     def entry(self, tokens: float) -> int:
         """The level of so many tokens: below its boundary, and no deeper than its quanta would have led."""
@@ -54,14 +46,14 @@ class Levels:
 
     def feedback(self, request: RequestView, level: int) -> bool:
         """Whether the call has used up what it was last allowed at `grant`, so that it goes down a level."""
-        computed, quantum = self._used.get(call_of(request), (request.computed_tokens, inf))
+        computed, quantum = self._used.get(request, (request.computed_tokens, inf))
         return level + 1 < len(self.quanta) and request.computed_tokens - computed >= quantum
 
     def grant(self, request: RequestView, level: int) -> float:
         """The quantum of a level, for the step that is being decided."""
-        self._used[call_of(request)] = request.computed_tokens, self.quanta[level]
+        self._used[request] = request.computed_tokens, self.quanta[level]
         return self.quanta[level]
 
-    def forget(self, call: Call) -> None:
+    def forget(self, request: RequestView) -> None:
         """A call is done."""
-        self._used.pop(call, None)
+        self._used.pop(request, None)

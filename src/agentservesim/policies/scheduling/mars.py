@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from agentservesim.policies.protocols import Changes, RequestView, SchedulerEvent, TurnFinished
-from agentservesim.policies.scheduling.levels import Call, Levels, call_of
+from agentservesim.policies.scheduling.levels import Levels
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Mars:
     tick_s: float = 1.0
     changes: ClassVar[Changes] = "time"
     _levels: Levels = field(init=False, repr=False)
-    _sunk: dict[Call, int] = field(default_factory=dict, init=False, repr=False)
+    _sunk: dict[RequestView, int] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.ageing_s > 0:
@@ -42,17 +42,16 @@ class Mars:
 
     def _running(self, request: RequestView) -> int:
         left = request.prompt_tokens - request.computed_tokens
-        return max(self._levels.bucket(left), self._sunk.get(call_of(request), 0)) if left > 0 else 0
+        return max(self._levels.bucket(left), self._sunk.get(request, 0)) if left > 0 else 0
 
     def budget(self, request: RequestView, now_s: float) -> float:
         """The quantum of its level."""
-        call = call_of(request)
-        sunk = self._sunk.get(call, 0)
-        self._sunk[call] = sunk + self._levels.feedback(request, sunk)
+        sunk = self._sunk.get(request, 0)
+        self._sunk[request] = sunk + self._levels.feedback(request, sunk)
         return self._levels.grant(request, self._running(request))
 
     def observe(self, event: SchedulerEvent) -> None:
         """Forget what is done."""
         if isinstance(event, TurnFinished):
-            self._sunk.pop(call_of(event.request), None)
-            self._levels.forget(call_of(event.request))
+            self._sunk.pop(event.request, None)
+            self._levels.forget(event.request)
