@@ -110,6 +110,8 @@ class Copies:
         """Where blocks [first, end) can be had below."""
         plan: Plan = []
         for tier in self._tiers:
+            if tier.pool.is_blank:
+                continue
             hit = tier.pool.lookup(path, end, first)
             if hit.blocks > first:
                 plan.append((tier, first, hit.blocks))

@@ -82,7 +82,7 @@ class BlockPool:
 
     def lookup(self, path: Path, max_blocks: int, start: int = 0) -> Hit:
         """The longest run of cached blocks of `path` from block `start` to at most `max_blocks`."""
-        if max_blocks <= start or not self._segments:
+        if not self.caching or max_blocks <= start:
             return NO_HIT
         size = self.block_size
         at, free = start, 0
@@ -401,6 +401,11 @@ class BlockPool:
         if not self.is_watched:
             return self.free
         return self._blanks + self._queue.condemned_blocks
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing is here, and nothing on its way."""
+        return self.blank == self.num_blocks - 1
 
     @property
     def used(self) -> int:
