@@ -1,0 +1,100 @@
+"""Every bundle on one trace at three loads: below, at and above saturation.
+
+    python examples/bundle_compare.py TRACE [--rates R,R,R] [--seeds N] [--programs N] [--max-gap S]
+        [--instances N] [--dram BYTES] [--out FOLDER] [--jobs N]
+
+Four H100 with Llama 3.1 8B by default. The same arrivals for all, drawn at each rate; no gap is longer than
+--max-gap. Arms that can use a tier below HBM are run with and without DRAM of --dram bytes an instance.
+Prints a Markdown table for each rate, best mean latency of programs first. --out keeps the runs: what is
+there is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from agentservesim import Scenario
+from agentservesim.experiment import Arm, Comparison, compare
+from agentservesim.policies.bundles import BUNDLES
+from agentservesim.report.progress import counting_runs
+
+DEFAULT = "default"
+WITH_DRAM: dict[str, dict[str, str]] = {
+    "default + DRAM": {"residency": "hicache"},
+    "infercept + DRAM": {"policy": "infercept"},
+    "mori + DRAM": {"policy": "mori"},
+}
+COLUMNS: dict[str, tuple[str, float, str]] = {
+    "slowdown": ("program.slowdown.mean", 1, ".2f"),
+    "TTFT, s": ("turn.ttft_s.mean", 1, ".2f"),
+    "TTFT p99, s": ("turn.ttft_s.p99", 1, ",.1f"),
+    "TPOT, ms": ("turn.tpot_s.mean", 1e3, ".1f"),
+    "queue": ("program.time_share.queue", 100, ".1f"),
+    "hits, %": ("tokens.hit_rate", 100, ".1f"),
+    "programs/h": ("throughput.programs_per_s", 3600, ".1f"),
+    "preempted": ("counts.preemptions", 1, ",.0f"),
+}
+"""Column: place in the summary, factor, format."""
+
+
+def arms(options: argparse.Namespace, rate: float) -> list[Arm]:
+    """The default policies, every bundle, and those that use DRAM with it."""
+    chosen: dict[str, dict[str, Any]] = {DEFAULT: {}, **{name: {"policy": name} for name in BUNDLES}}
+    memory = {
+        "tiers": [{"name": "dram", "capacity_bytes": options.dram}],
+        "links": [{"between": ("hbm", "dram"), "kind": "pcie5-x16"}],
+    }
+    if options.dram:
+        chosen |= {name: {**policies, "memory": memory} for name, policies in WITH_DRAM.items()}
+    workload = {
+        "trace": options.trace,
+        "program_rate": rate,
+        "max_gap_s": options.max_gap,
+        "max_programs": options.programs,
+    }
+    shared = {"workload": workload, "instances": [{"count": options.instances}]}
+    return [Arm(name, Scenario.model_validate({**shared, **policies})) for name, policies in chosen.items()]
+
+
+def table(comparison: Comparison) -> list[str]:
+    """A row for each arm, best mean latency first."""
+    lines = {line.place: line for line in comparison.lines}
+    latency = lines["program.latency_s.mean"].cells
+    rows = ["| arm | program, s | against default | " + " | ".join(COLUMNS) + " |"]
+    rows.append("|---|" + "---:|" * (len(COLUMNS) + 2))
+    for name in sorted(latency, key=lambda name: latency[name].mean):
+        relative = latency[name].relative
+        told = ""
+        if relative is not None:
+            told = f"{relative.value:+.0%}"
+            told += f" ± {relative.half_width:.0%}" if relative.half_width is not None else ""
+        cells = [f"{lines[place].cells[name].mean * scale:{form}}" for place, scale, form in COLUMNS.values()]
+        rows.append("| " + " | ".join([f"`{name}`", f"{latency[name].mean:,.0f}", told, *cells]) + " |")
+    return rows
+
+
+def main() -> None:
+    """Print a table for each rate."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("trace")
+    parser.add_argument("--rates", default="0.005,0.008,0.012")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--programs", type=int)
+    parser.add_argument("--max-gap", type=float, default=300.0)
+    parser.add_argument("--instances", type=int, default=4)
+    parser.add_argument("--dram", type=float, default=100e9)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--jobs", type=int)
+    options = parser.parse_args()
+    for rate in map(float, options.rates.split(",")):
+        folder = options.out and options.out / f"rate-{rate:g}"
+        with counting_runs(False) as progress:
+            comparison = compare(arms(options, rate), options.seeds, folder, options.jobs, progress)
+        print(f"\n{rate:g} programs a second\n")
+        print("\n".join(table(comparison)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
