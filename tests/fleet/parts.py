@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from agentservesim.cost.base import Batch
 from agentservesim.engine.config import EngineConfig
@@ -164,8 +165,9 @@ def serve(
     leap: bool = True,
     max_concurrency: int | None = None,
     wants_steps: bool = False,
+    **settings: Any,
 ) -> Served:
-    """Run programs to their end."""
+    """Run programs to their end; `settings` are the fleet's others."""
     log = Log(wants_steps)
     fleet = Fleet(
         Workload(tuple(programs)),
@@ -177,6 +179,7 @@ def serve(
         listener=log,
         leap=leap,
         max_concurrency=max_concurrency,
+        **settings,
     )
     counts = fleet.run()
     return Served(log, counts, fleet.now_ps)

@@ -115,7 +115,9 @@ def test_a_router_is_shown_nothing_of_the_future() -> None:
         first = turn(0, output, prompt=40)
         serve([program(first, *later)], router=router)
         ((segment, _),) = first.path
-        assert router.seen[0]._replace(program=None) == TurnView("p", "main", 0, 40, 0, None, ((segment, 40),))
+        assert router.seen[0]._replace(program=None) == TurnView(
+            "p", "main", 0, 40, 0, None, ((segment, 40),)
+        )
 
 
 def test_load_counts_turns_on_the_way_in_too() -> None:
@@ -128,7 +130,9 @@ def test_load_counts_turns_on_the_way_in_too() -> None:
 
 @pytest.mark.parametrize("nonsense", [-1, 2, None, "0", 0.0])
 def test_a_router_that_answers_nonsense_is_named(nonsense: object) -> None:
-    with pytest.raises(InputError, match=r"router Scripted: route\(\) of turn 0 of program 'p' returned .* 0 to 1"):
+    with pytest.raises(
+        InputError, match=r"router Scripted: route\(\) of turn 0 of program 'p' returned .* 0 to 1"
+    ):
         serve([chain("p", [1])], [instance(), instance()], router=Scripted([nonsense]))
 
 

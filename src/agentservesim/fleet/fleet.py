@@ -108,10 +108,17 @@ class Fleet:
         tick_ps = to_ps(getattr(residency, "tick_s", 0.0) or 0.0)
         if tick_ps:
             kernel.every(tick_ps, self._tick)
-        state = FleetState(kernel, self._servers)
+        state = FleetState(kernel, [server.view for server in self._servers])
         self._gate = Gate(admission or Always(), state, self._see, self._send, self._hold, self._reject)
         self._migrations = Migrations(
-            router, state, self._servers, self.residencies, self.network, self._gate, self._submit, kernel
+            self._dispatcher,
+            state,
+            self._servers,
+            self.residencies,
+            self.network,
+            self._gate,
+            self._submit,
+            kernel,
         )
         self.rejected: dict[str, int] = {}
         self._orchestrator = Orchestrator(

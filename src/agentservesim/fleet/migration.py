@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import isfinite
-from typing import Any
 
 from agentservesim.engine.request import Request
 from agentservesim.fleet.admission import LONGEST_IDLE_PS, FleetState, Gate
 from agentservesim.fleet.orchestrator import ProgramRun
+from agentservesim.fleet.router import Dispatcher
 from agentservesim.fleet.servers import Server, cut
 from agentservesim.kernel import Kernel
 from agentservesim.kv.links import Network
@@ -27,7 +28,7 @@ class Migrations:
 
     def __init__(
         self,
-        policy: Any,
+        dispatcher: Dispatcher,
         fleet: FleetState,
         servers: Sequence[Server],
         residencies: Sequence[Residency],
@@ -36,8 +37,9 @@ class Migrations:
         resend: Callable[[Request, int], None],
         kernel: Kernel,
     ) -> None:
-        self._policy = policy
-        self._name = f"router {type(policy).__name__}"
+        self._policy = policy = dispatcher.policy
+        self._name = dispatcher.name
+        self._dispatcher = dispatcher
         self._fleet = fleet
         self._servers = servers
         self._residencies = residencies
@@ -87,7 +89,7 @@ class Migrations:
         chain = at.chains.get(session) or Chain(session, run.start_ps)
         if chain.pin is None:
             chain.path = cut(turn.path, turn.prompt_tokens)
-            chain.blocks = (turn.prompt_tokens - 1) // self._servers[goal].block_size
+            chain.blocks = (turn.prompt_tokens - 1) // self._servers[goal].spec.engine.block_size
             if at.bring(chain, self._residencies[source], self._network, keep=True):
                 at.chains[session] = chain
 
@@ -95,7 +97,7 @@ class Migrations:
 
     def _tick(self) -> None:
         try:
-            wanted = list(self._policy.rebalance(self._fleet))
+            wanted = list(self._policy.rebalance(replace(self._fleet, instances=self._dispatcher.views)))
         except InputError:
             raise
         except Exception as error:

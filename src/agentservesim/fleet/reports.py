@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from agentservesim.fleet.config import RoutingConfig
-from agentservesim.fleet.servers import Server, most_blocks
+from agentservesim.fleet.servers import LiveView, Server, most_blocks
 from agentservesim.kernel import Kernel
 from agentservesim.kv.past import Past
 from agentservesim.model import Path, to_ps
@@ -30,7 +30,7 @@ class Report:
     mark: int
     num_blocks: int
     block_size: int
-    _server: Server = field(repr=False)
+    _live: LiveView = field(repr=False)
     _past: Past = field(repr=False)
 
     def hit_tokens(self, path: Path) -> int:
@@ -39,11 +39,11 @@ class Report:
 
     def prefill_s(self, tokens: int, history: int = 0) -> float:
         """Time to compute tokens behind `history` others, alone."""
-        return self._server.prefill_s(tokens, history)
+        return self._live.prefill_s(tokens, history)
 
     def transfer_s(self, tokens: int, source: int) -> float:
         """Time to get KV from another instance over the network, as it is now."""
-        return self._server.transfer_s(tokens, source)
+        return self._live.transfer_s(tokens, source)
 
 
 class Reports:
@@ -94,20 +94,20 @@ class Reports:
         for request in server.instance.scheduler.running:
             if request.holding.catch_up is not None:
                 request.holding.catch_up()
-        past = self._pasts[server.index]
+        past, view = self._pasts[server.index], server.view
         return Report(
             index=server.index,
             arrives_ps=self._kernel.now + self._lag_ps,
-            load=server.load,
-            running=server.running,
-            waiting=server.waiting,
-            queue=server.queue,
-            running_tokens=server.running_tokens,
-            free_blocks=server.free_blocks,
-            step_s=server.step_s,
+            load=view.load,
+            running=view.running,
+            waiting=view.waiting,
+            queue=view.queue,
+            running_tokens=view.running_tokens,
+            free_blocks=view.free_blocks,
+            step_s=view.step_s,
             mark=past.mark(),
-            num_blocks=server.num_blocks,
-            block_size=server.block_size,
-            _server=server,
+            num_blocks=view.num_blocks,
+            block_size=view.block_size,
+            _live=view,
             _past=past,
         )

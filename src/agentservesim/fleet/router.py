@@ -34,8 +34,8 @@ class Dispatcher:
         self, policy: Any, servers: Sequence[Server], config: RoutingConfig, kernel: Kernel, seed: int
     ) -> None:
         self.name = f"router {type(policy).__name__}"
-        self._policy = policy
-        self._servers = servers
+        self.policy = policy
+        self._live = [server.view for server in servers]
         self._kernel = kernel
         self._lag_ps = to_ps(config.event_lag_s)
         self._reports = None if config.fresh else Reports(servers, config, kernel)
@@ -47,7 +47,7 @@ class Dispatcher:
     @property
     def views(self) -> Sequence[InstanceView]:
         """The instances as the router sees them now."""
-        return self._servers if self._reports is None else self._reports.latest()
+        return self._live if self._reports is None else self._reports.latest()
 
     @property
     def wants_news(self) -> bool:
@@ -57,7 +57,7 @@ class Dispatcher:
     def choose(self, turn: TurnView) -> Choice:
         """Where a turn goes. There are no scores where there is no choice."""
         try:
-            answer = self._policy.route(turn, self.views, to_s(self._kernel.now))
+            answer = self.policy.route(turn, self.views, to_s(self._kernel.now))
         except InputError:
             raise
         except Exception as error:
@@ -66,27 +66,27 @@ class Dispatcher:
                 f"{type(error).__name__}: {error}"
             ) from error
         choice = answer if isinstance(answer, Choice) else Choice(answer)
-        if type(choice.index) is not int or not 0 <= choice.index < len(self._servers):
+        if type(choice.index) is not int or not 0 <= choice.index < len(self._live):
             choice = replace(choice, index=self._checked(choice.index, turn))
-        if choice.scores and (len(self._servers) == 1 or len(choice.scores) != len(self._servers)):
+        if choice.scores and (len(self._live) == 1 or len(choice.scores) != len(self._live)):
             choice = replace(choice, scores=self._scores(choice.scores, turn))
         return choice
 
     def _checked(self, index: object, turn: TurnView) -> int:
         """The choice as an index; other kinds of whole numbers, such as numpy's, will do."""
-        if isinstance(index, SupportsIndex) and 0 <= index.__index__() < len(self._servers):
+        if isinstance(index, SupportsIndex) and 0 <= index.__index__() < len(self._live):
             return index.__index__()
         raise InputError(
             f"{self.name}: route() of turn {turn.turn_index} of program '{turn.program_id}' returned "
-            f"{index!r}; it must be the index of an instance, 0 to {len(self._servers) - 1}"
+            f"{index!r}; it must be the index of an instance, 0 to {len(self._live) - 1}"
         )
 
     def _scores(self, scores: Sequence[float], turn: TurnView) -> Sequence[float]:
-        if len(scores) == len(self._servers):
+        if len(scores) == len(self._live):
             return ()
         raise InputError(
             f"{self.name}: route() of turn {turn.turn_index} of program '{turn.program_id}' gave "
-            f"{len(scores)} scores; there are {len(self._servers)} instances"
+            f"{len(scores)} scores; there are {len(self._live)} instances"
         )
 
     # ---- news ---------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ class Dispatcher:
 
     def _tell(self, event: RouterEvent) -> None:
         try:
-            self._policy.observe(event)
+            self.policy.observe(event)
         except Exception as error:
             raise InputError(
                 f"{self.name}: observe() of turn {event.turn.turn_index} of program "

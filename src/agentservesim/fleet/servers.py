@@ -39,7 +39,8 @@ class Estimates:
 
 
 class Server:
-    """An instance behind its front end, as it is now."""
+    """An instance behind its front end. `load` are turns sent to it whose last token is still to come;
+    `view` is what policies see of it."""
 
     def __init__(
         self, instance: Engine, spec: InstanceSpec, estimates: Estimates, network: Network | None = None
@@ -48,12 +49,43 @@ class Server:
         self.spec = spec
         self.index = instance.index
         self.load = 0
+        self.view = LiveView(self, estimates, network)
+
+    def withdraw(self, request: Request) -> bool:
+        """Take back a turn that waits and has never run; False if it does not."""
+        waiting = self.instance.scheduler.waiting
+        if (
+            request.scheduled_ps >= 0
+            or request.holding.blocks
+            or all(other is not request for other in waiting)
+        ):
+            return False
+        self.instance.wake()
+        waiting.discard(request)
+        self.instance.load -= 1
+        self.load -= 1
+        return True
+
+
+class LiveView:
+    """An instance as it is now; an `InstanceView`."""
+
+    def __init__(self, server: Server, estimates: Estimates, network: Network | None) -> None:
+        spec = server.spec
+        self.index = server.index
         self.prefill_s = estimates.prefill_s
-        self.estimates = estimates
+        self._server = server
+        self._estimates = estimates
         self._network = network
         self._block_bytes = spec.kv_shape.block_bytes if spec.kv_shape is not None else 0
-        self._scheduler = instance.scheduler
-        self._pool = instance.scheduler.pool
+        self._catch_up = server.instance.catch_up
+        self._scheduler = server.instance.scheduler
+        self._pool = server.instance.scheduler.pool
+
+    @property
+    def load(self) -> int:
+        """Turns sent to it whose last token is still to come."""
+        return self._server.load
 
     @property
     def running(self) -> int:
@@ -77,7 +109,7 @@ class Server:
     @property
     def running_tokens(self) -> int:
         """Context of the requests that run."""
-        self.instance.catch_up()
+        self._catch_up()
         return sum(r.in_cache for r in self._scheduler.running)
 
     @property
@@ -93,19 +125,19 @@ class Server:
     @property
     def free_blocks(self) -> int:
         """KV blocks that no running request holds."""
-        self.instance.catch_up()
+        self._catch_up()
         return self._pool.free
 
     @property
     def step_s(self) -> float:
         """Duration of a step of the present decode batch."""
-        self.instance.catch_up()
+        self._catch_up()
         rows = self._scheduler.rows
-        return self.estimates.step_s(rows.count, rows.counts, rows.contexts())
+        return self._estimates.step_s(rows.count, rows.counts, rows.contexts())
 
     def hit_tokens(self, path: Path) -> int:
         """Tokens of a prompt that HBM has."""
-        self.instance.catch_up()
+        self._catch_up()
         return self._pool.lookup(path, most_blocks(path, self.block_size)).blocks * self.block_size
 
     def transfer_s(self, tokens: int, source: int) -> float:
@@ -114,18 +146,6 @@ class Server:
             return inf
         size = -(-tokens // self.block_size) * self._block_bytes
         return to_s(self._network.estimate_ps(size, source, self.index))
-
-    def withdraw(self, request: Request) -> bool:
-        """Take back a turn that waits and has never run; False if it does not."""
-        scheduler = self._scheduler
-        self.instance.wake()
-        waits = request.scheduled_ps < 0 and any(other is request for other in scheduler.waiting)
-        if not waits or request.holding.blocks:
-            return False
-        scheduler.waiting.discard(request)
-        self.instance.load -= 1
-        self.load -= 1
-        return True
 
 
 def estimates_of(specs: Sequence[InstanceSpec]) -> list[Estimates]:
