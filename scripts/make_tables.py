@@ -4,9 +4,9 @@
     python scripts/make_tables.py            # writes src/agentservesim/cost/data/*.npz
 
 aiconfigurator-core (NVIDIA, Apache-2.0) carries kernel times as files of rows, one folder for each
-accelerator, operator and engine version. This script takes vLLM's rows (NCCL's for large collectives),
+accelerator, operator and engine version. This script takes vLLM's rows,
 brings each operator into one dense array, and keeps what a step's price needs: everything of GEMMs,
-generation attention, experts and collectives; of context attention, which is measured for whole prompts
+generation attention, experts and all-reduces; of context attention, which is measured for whole prompts
 only, the time of one prompt and what each further one adds. Times are milliseconds in half precision
 (error at most 0.05 %). The same input gives the same bytes.
 """
@@ -181,24 +181,19 @@ def experts(source: Source) -> Arrays:
     }
 
 
-def collectives(source: Source) -> Arrays:
-    """Collectives [ranks, bytes]: vLLM's all-reduce within a CUDA graph (its own kernel, for large messages
-    NCCL), and NCCL's other ones. Sizes are counted in numbers of two bytes."""
-    arrays: Arrays = {}
-    own = source.rows("comm", "vllm", "custom_allreduce_perf")
-    nccl = source.rows("comm", "nccl", "nccl_perf")
-    found: dict[str, Rows] = {}
-    if own is not None:
-        found["all_reduce"] = own.filter(pl.col("kernel_source") == "vLLM_custom_graph")
-    if nccl is not None:
-        for name in ("all_gather", "reduce_scatter", "alltoall"):
-            found[name] = nccl.filter((pl.col("op_name") == name) & (pl.col("nccl_dtype") == "half"))
-    for name, rows in found.items():
-        axes = [axis(rows, "num_gpus"), axis(rows, "message_size")]
-        arrays[f"{name}_ranks"] = np.array(axes[0], np.int32)
-        arrays[f"{name}_bytes"] = np.array(axes[1], np.int64) * 2
-        arrays[name] = grid(rows, ("num_gpus", "message_size"), axes)
-    return arrays
+def all_reduce(source: Source) -> Arrays:
+    """All-reduce [ranks, bytes] as vLLM does it within a CUDA graph: with a kernel of its own, large messages
+    with NCCL. Sizes are counted in numbers of two bytes."""
+    rows = source.rows("comm", "vllm", "custom_allreduce_perf")
+    if rows is None:
+        return {}
+    rows = rows.filter(pl.col("kernel_source") == "vLLM_custom_graph")
+    axes = [axis(rows, "num_gpus"), axis(rows, "message_size")]
+    return {
+        "all_reduce_ranks": np.array(axes[0], np.int32),
+        "all_reduce_bytes": np.array(axes[1], np.int64) * 2,
+        "all_reduce": grid(rows, ("num_gpus", "message_size"), axes),
+    }
 
 
 def latent_attention(source: Source) -> Arrays:
@@ -224,7 +219,7 @@ def make(gpu: str, system: str, root: Path, version: str) -> Arrays:
     """All arrays of one accelerator."""
     source = Source(root / "systems/data" / system)
     arrays: Arrays = {}
-    for part in (linear_layers, attention, experts, collectives, latent_attention):
+    for part in (linear_layers, attention, experts, all_reduce, latent_attention):
         arrays |= part(source)
     system_spec = yaml.safe_load((root / f"systems/{system}.yaml").read_text())["gpu"]
     about = {

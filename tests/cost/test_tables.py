@@ -9,6 +9,7 @@ import pytest
 
 from agentservesim.cost import CostConfig, build_cost
 from agentservesim.cost.base import Batch
+from agentservesim.cost.tablefiles import GAP_US
 from agentservesim.cost.tables import Tables
 from agentservesim.model import InputError
 from tests.cost.conftest import (
@@ -33,7 +34,15 @@ def model(config_json: Path, table_folder: Path) -> Tables:
 
 def _tables(config_json: Path, folder: Path, **settings: object) -> Tables:
     config = CostConfig.model_validate(
-        {"model": str(config_json), "gpu": "rtx-4090", "tables": folder, "enforce_eager": True, **settings}
+        {
+            "model": str(config_json),
+            "gpu": "rtx-4090",
+            "tables": folder,
+            "enforce_eager": True,
+            "host_work_s": 0,
+            "host_work_per_sequence_s": 0,
+            **settings,
+        }
     )
     cost = build_cost(config, block_size=16, max_num_batched_tokens=2048, max_num_seqs=128)
     assert isinstance(cost.step_time, Tables)
@@ -107,9 +116,10 @@ def test_a_long_chunk_is_priced_in_pieces(model: Tables) -> None:
 
 
 def test_dense_and_head_by_hand(model: Tables) -> None:
-    # 64 tokens: four projections and two norms a layer, the embedding once.
+    # 64 tokens: four projections and two norms a layer, the embedding once; gaps, attention's too.
     layer = 4 * 5 + 64 * (0.02 + 0.01 + 0.04 + 0.02) + 2 * (5 + 64 * 0.001)
-    assert model.dense_ps(64) / PS_PER_US == pytest.approx(LAYERS * layer + 3 + 0.064, rel=1e-6)
+    gaps = LAYERS * (4 + 2 + 1) * GAP_US
+    assert model.dense_ps(64) / PS_PER_US == pytest.approx(LAYERS * layer + gaps + 3 + 0.064, rel=1e-6)
     assert model.head_ps(16) / PS_PER_US == pytest.approx(20 + 1.6 + 10 + 8, rel=1e-6)
     assert model.head_ps(0) == model.dense_ps(0) == 0
 
@@ -137,7 +147,7 @@ def test_scale_leaves_the_host_alone(config_json: Path, table_folder: Path) -> N
     once = _tables(config_json, table_folder, host_overhead_s=1e-3)
     twice = _tables(config_json, table_folder, host_overhead_s=1e-3, step_time_scale=2.0)
     batch = Batch.of(once.knots, [(100, 300)], [400] * 7)
-    host = 1_000_000_000 + 3_000_000_000
+    host = 1_000_000_000 + 2_000_000_000
     assert twice.step_ps(batch) - host == pytest.approx(2 * (once.step_ps(batch) - host), rel=1e-6)
 
 

@@ -1,4 +1,7 @@
-"""Collectives between accelerators, by the alpha-beta model: a start-up time and bytes over bandwidth."""
+"""Collectives between accelerators, by the alpha-beta model: a start-up time and bytes over bandwidth.
+
+All-reduces within a node are as measured on such accelerators, where that ships with the package.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from dataclasses import dataclass
 
 from agentservesim.cost.accelerators import Accelerator
 from agentservesim.cost.deployment import Deployment, Network
+from agentservesim.cost.measured import Measured, load_measured
 from agentservesim.cost.models import DTYPE_BYTES, Model
 
 LATENCY_S = {"nvlink": 5e-6, "pcie": 15e-6}
@@ -22,6 +26,7 @@ class Group:
     size: int
     latency_s: float
     bytes_per_s: float
+    measured: Measured | None = None
 
     @classmethod
     def of(cls, accelerator: Accelerator, network: Network, size: int, span: int) -> Group:
@@ -31,16 +36,20 @@ class Group:
         once, over the network adapters of all its members in the node, and is no faster than those.
         """
         rate, latency = accelerator.link_bytes_per_s, LATENCY_S[accelerator.link]
+        measured = load_measured(accelerator.name) if span <= network.gpus_per_node else None
         if span > network.gpus_per_node:
             members = max(1, size * network.gpus_per_node // span)
             rate = min(rate, network.bytes_per_s * members) if members > 1 else network.bytes_per_s
             latency += network.latency_s
-        return cls(size, latency, rate * LINK_EFFICIENCY)
+        return cls(size, latency, rate * LINK_EFFICIENCY, measured)
 
     def all_reduce_s(self, message_bytes: float) -> float:
         """Seconds of an all-reduce: each sends 2 (n-1)/n of the message (ring or its NVLink equals)."""
         if self.size == 1:
             return 0.0
+        known = self.measured.all_reduce(self.size) if self.measured else None
+        if known is not None:
+            return float(known.at([message_bytes])[0]) / 1e6
         return self.latency_s + 2 * (self.size - 1) / self.size * message_bytes / self.bytes_per_s
 
     def gather_s(self, received_bytes: float) -> float:

@@ -8,7 +8,7 @@ the bytes it moves at a share of the bandwidth and a fixed time; both constants 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from itertools import product
 
@@ -202,24 +202,32 @@ class _Attention:
     def rows(self, dense: Curve) -> Array:
         """Rows (new tokens, history, decode rows, context, time): alone, without new tokens, and beside a
         chunk; at as many contexts as keep the interpolated time of a step within `_TOLERANCE`."""
-        alone = np.array(
-            [count * kind.decode_us[np.searchsorted(kind.rows, self._rows)] for count, kind in self._kinds]
-        ).sum(axis=0)
-        step = alone + dense.at(self._rows)[:, None]
-        usual = (self._rows[:, None] <= _USUAL_ROWS) & (self._rows[:, None] * self._contexts <= _HELD)
-        kept = thinned(self._contexts, alone, np.where(usual, _TOLERANCE * step, np.inf))
-        points = [
-            (0, 0, rows, self._contexts[i], lane[i])
-            for rows, lane in zip(self._rows, alone, strict=True)
-            for i in kept
-        ]
-        for new, history, rows in product(_NEW, _HISTORY[::3], _BESIDE):
-            lanes = [kind.beside_us(new, history, rows) for _, kind in self._kinds]
-            weighted = [n * lane for (n, _), lane in zip(self._kinds, lanes, strict=True) if lane is not None]
-            if weighted:
-                lane = np.array(weighted).sum(axis=0)
-                points += [(new, history, rows, self._contexts[i], lane[i]) for i in kept]
+        lanes = {(0, 0, int(rows)): self._alone(i) for i, rows in enumerate(self._rows)}
+        for key in product(_NEW, _HISTORY[::3], _BESIDE):
+            beside = [(count, kind.beside_us(*key)) for count, kind in self._kinds]
+            known = [count * lane for count, lane in beside if lane is not None]
+            if known:
+                lanes[key] = np.array(known).sum(axis=0)
+        kept = self._kept(lanes, dense)
+        points = [(*key, self._contexts[i], lane[i]) for key, lane in lanes.items() for i in kept]
         return np.array(points, dtype=float)
+
+    def _alone(self, index: int) -> Array:
+        """Decode rows alone at all contexts."""
+        lanes = [
+            count * kind.decode_us[np.searchsorted(kind.rows, self._rows[index])]
+            for count, kind in self._kinds
+        ]
+        return np.array(lanes).sum(axis=0)
+
+    def _kept(self, lanes: Mapping[tuple[int, int, int], Array], dense: Curve) -> list[int]:
+        """Indices of contexts that are enough for all lanes."""
+        rows = np.array([count for _, _, count in lanes])[:, None]
+        tokens = [new + count for new, _, count in lanes]
+        times = np.array(list(lanes.values()))
+        step = times + dense.at(np.array(tokens, dtype=float))[:, None]
+        usual = (rows <= _USUAL_ROWS) & (rows * self._contexts <= _HELD)
+        return thinned(self._contexts, times, np.where(usual, _TOLERANCE * step, np.inf))
 
 
 def fitted_efficiency(measured: Measured, accelerator: Accelerator) -> Efficiency:

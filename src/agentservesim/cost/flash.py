@@ -112,8 +112,8 @@ class Kernel(ABC):
         """A chunk alone, launch included."""
 
     def beside_us(self, new: int, history: int, rows: int) -> Array | None:
-        """A chunk and so many decode rows, at all contexts, with the launch; None if a row costs there what it
-        costs alone, less `merged_us`."""
+        """A chunk, so many decode rows and the launch, by context; None if a row costs what it costs alone,
+        less `merged_us`."""
         return None
 
     @property

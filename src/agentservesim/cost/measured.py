@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from agentservesim.cost.curves import Array, Curve
+from agentservesim.cost.curves import Array, Curve, monotone
 
 _FOLDER = resources.files("agentservesim.cost").joinpath("data")
 _US = 1e3
@@ -132,13 +132,14 @@ class Measured:
         cut = f"{shape.tensor} tensor and {shape.ranks} expert ranks"
         raise Unmeasured(f"{shape.experts} experts of {shape.hidden} x {shape.width} in {shape.dtype}, {cut}")
 
-    def collective(self, name: str, ranks: int) -> Curve | None:
-        """A collective of `ranks` accelerators by bytes; None if it was not measured."""
-        known = self.arrays.get(f"{name}_ranks")
+    def all_reduce(self, ranks: int) -> Curve | None:
+        """An all-reduce among accelerators of a node, by bytes; None if it was not measured."""
+        known = self.arrays.get("all_reduce_ranks")
         if known is None or ranks not in known:
             return None
-        us = self.arrays[name][list(known).index(ranks)] * _US
-        return _curve(self.arrays[f"{name}_bytes"], us, name)
+        us = self.arrays["all_reduce"][list(known).index(ranks)] * _US
+        sizes, times = _curve(self.arrays["all_reduce_bytes"], us, "an all-reduce")
+        return Curve(sizes, monotone(times))
 
 
 @cache

@@ -46,6 +46,10 @@ TIMES_PER_LAYER = {
 ONCE = ("embedding", "final_layernorm")
 """Dense operators of a step."""
 
+GAP_US = 2.0
+"""What a kernel takes in a step beyond its time in a profile, which times each by itself: the gap to the
+next, and its share of kernels that profiles leave out (the KV write). Of three recorded servers."""
+
 _POINTS = 200
 """Points of the experts' curve."""
 
@@ -96,12 +100,12 @@ def step_tables(on: Deployment, files: OperatorTables) -> StepTables:
     layers, points = on.model.layers, files.attention
     alone = points[points[:, 2] == 0][:, [0, 1, 4]] * [1, 1, layers]
     launch = alone[:, 2].min()
-    times = {
-        layer: layers * TIMES_PER_LAYER[layer] if layer in TIMES_PER_LAYER else 1 for layer in files.dense
-    }
+    times = {layer: layers * TIMES_PER_LAYER.get(layer, 1 / layers) for layer in files.dense}
+    kernels = 1 + sum(TIMES_PER_LAYER.get(layer, 0) for layer in files.dense)
+    dense = total((times[layer], Curve(*rows.T)) for layer, rows in files.dense.items())
     return StepTables(
         source=f"measured operators in {files.folder}",
-        dense=total((times[layer], Curve(*rows.T)) for layer, rows in files.dense.items()),
+        dense=Curve(dense.points, dense.values + layers * kernels * GAP_US),
         head=total((1, Curve(*rows.T)) for rows in files.per_sequence.values()),
         experts=None if files.moe is None else _experts(on, files.moe),
         chunks=np.column_stack([alone, alone[:, 2] - launch]),
