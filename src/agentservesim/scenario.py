@@ -320,6 +320,7 @@ def prepare(scenario: Scenario) -> Plan:
             max_num_batched_tokens=group.max_num_batched_tokens,
             max_num_seqs=group.max_num_seqs,
             pipeline_parallel_size=group.pipeline_parallel_size,
+            async_scheduling=group.async_scheduling,
         )
         for group in scenario.instances
     )

@@ -51,6 +51,7 @@ def build_cost(
     max_num_batched_tokens: int,
     max_num_seqs: int,
     pipeline_parallel_size: int = 1,
+    async_scheduling: bool = True,
 ) -> Cost:
     """Price the steps and size the KV cache of one instance.
 
@@ -67,13 +68,13 @@ def build_cost(
         config.kv_cache_dtype,
         config.data_parallel_size,
         pipeline_parallel_size,
-        Network(config.gpus_per_node, config.network_bytes_per_s, config.network_latency_s),
+        Network(config.gpus_per_node, config.internode_bytes_per_s, config.internode_latency_s),
     )
     if found is not None and found.linear is not None:
         step_time: StepTime = Linear(found.linear, config.step_time_scale)
         source = f"coefficients in {config.calibration}"
     else:
-        step_time, source = _step_time(config, on, max_num_seqs)
+        step_time, source = _step_time(config, on, max_num_seqs, async_scheduling)
     pinned = config.num_gpu_blocks
     blocks = pinned or kv_blocks(
         on,
@@ -110,13 +111,18 @@ def _model(config: CostConfig) -> Model:
     return model
 
 
-def _step_time(config: CostConfig, on: Deployment, max_num_seqs: int) -> tuple[StepTime, str]:
+def _step_time(
+    config: CostConfig, on: Deployment, max_num_seqs: int, async_scheduling: bool
+) -> tuple[StepTime, str]:
     host = Host(
         step_ps=on.stages * to_ps(config.host_overhead_s),
         prefill_ps=on.stages * to_ps(config.prefill_overhead_s),
         graphs=capture_sizes(max_num_seqs, config.enforce_eager),
         scale=config.step_time_scale,
         engines=on.engines,
+        work_ps=to_ps(config.host_work_s),
+        sequence_work_ps=to_ps(config.host_work_per_sequence_s),
+        overlapped=async_scheduling,
     )
     if config.tables is not None and config.step_time != "roofline":
         tables = step_tables(on, read_tables(config.tables, on.ranks))

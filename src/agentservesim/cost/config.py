@@ -14,8 +14,8 @@ class CostConfig(BaseModel):
     """Hardware, model and step-time settings of an instance. vLLM's names where the meaning is vLLM's.
 
     Host overheads are for asynchronous scheduling, which hides the rest of the host's work behind the
-    accelerator's. Their defaults are what recorded servers (vLLM 0.19) take beyond the measured time of
-    their kernels; the front end's are what an HTTP server's first token takes beyond its engine's.
+    accelerator's. Their defaults are what recorded servers (vLLM 0.19 and 0.23) take beyond the measured
+    time of their kernels; the front end's are what an HTTP server's first token takes beyond its engine's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,10 +34,10 @@ class CostConfig(BaseModel):
         description="Engines of each instance; those of a sparse model share its experts and go in step.",
     )
     gpus_per_node: int = Field(8, ge=1, le=1024, description="Accelerators joined by their own links.")
-    network_bytes_per_s: float = Field(
-        50e9, gt=0, description="Bandwidth of an accelerator's network adapter, one direction."
+    internode_bytes_per_s: float = Field(
+        50e9, gt=0, description="Bandwidth of an accelerator's adapter to other nodes, one direction."
     )
-    network_latency_s: float = Field(
+    internode_latency_s: float = Field(
         10e-6, ge=0, le=1.0, description="Start-up time of a message between nodes."
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
@@ -62,7 +62,8 @@ class CostConfig(BaseModel):
         False, description="No CUDA graphs: batches are not padded to captured sizes."
     )
     step_time: Literal["auto", "roofline", "tables"] = Field(
-        "auto", description="Step-time model; auto takes tables where they are given, else the roofline."
+        "auto",
+        description="Step-time model; auto takes tables, given or shipped, where there are any.",
     )
     tables: Path | None = Field(
         None, description="Folder of measured operator tables (one tensor-parallel degree)."
@@ -71,7 +72,8 @@ class CostConfig(BaseModel):
         None, description="File that `agentservesim calibrate` wrote; it goes before the settings it fits."
     )
     efficiency: Efficiency = Field(
-        default_factory=Efficiency, description="How much of the spec sheet the roofline's operators reach."
+        default_factory=Efficiency,
+        description="How much of the spec sheet the roofline's operators reach; as measured, if left out.",
     )
     step_time_scale: float = Field(
         1.0,
@@ -80,20 +82,30 @@ class CostConfig(BaseModel):
         description="Factor on the accelerator's part of every step: a machine's speed.",
     )
     host_overhead_s: float = Field(
-        0.5e-3,
+        0.0,
         ge=0.0,
         le=1.0,
         description="Host time of every step that the accelerator waits for, in seconds.",
     )
     prefill_overhead_s: float = Field(
-        3e-3,
+        2e-3,
         ge=0.0,
         le=1.0,
         description="What a step with prefill adds, in seconds: its inputs are new and no single CUDA graph.",
     )
+    host_work_s: float = Field(
+        0.3e-3,
+        ge=0.0,
+        le=1.0,
+        description="The host's own work for a step, in seconds: scheduling, inputs, outputs. It is hidden beside "
+        "the accelerator's work with asynchronous scheduling, and waited for without.",
+    )
+    host_work_per_sequence_s: float = Field(
+        15e-6, ge=0.0, le=1.0, description="What each sequence of the step adds to that, in seconds."
+    )
     frontend_in_s: float = Field(
-        3e-3, ge=0.0, le=10.0, description="Seconds from a client's request to the scheduler's queue."
+        4e-3, ge=0.0, le=10.0, description="Seconds from a client's request to the scheduler's queue."
     )
     frontend_out_s: float = Field(
-        2e-3, ge=0.0, le=10.0, description="Seconds from a token out of the engine to the client."
+        3e-3, ge=0.0, le=10.0, description="Seconds from a token out of the engine to the client."
     )

@@ -56,6 +56,10 @@ class Host:
     chunks adds. graphs: token counts with a captured CUDA graph, ascending; smaller batches are
     padded to them. scale: factor on the accelerator's part of every step. engines: data-parallel engines
     that go in step with this one, itself included.
+
+    work_ps and sequence_work_ps: the host's own work for a step and for each sequence in it (scheduling,
+    inputs, outputs). With `overlapped` (asynchronous scheduling) it is done beside the accelerator's work of
+    the step before, and seen only where it takes longer; else the accelerator waits for it.
     """
 
     step_ps: int = 0
@@ -63,6 +67,15 @@ class Host:
     graphs: tuple[int, ...] = ()
     scale: float = 1.0
     engines: int = 1
+    work_ps: int = 0
+    sequence_work_ps: int = 0
+    overlapped: bool = True
+
+    def beside(self, fixed_ps: int, sequences: int) -> int:
+        """The part of a step that does not depend on contexts, with the host's work. What attention takes
+        hides no host work here, so that a step's time goes on growing with its contexts token for token."""
+        work_ps = self.work_ps + sequences * self.sequence_work_ps
+        return max(fixed_ps, work_ps) if self.overlapped else fixed_ps + work_ps
 
 
 class OperatorStepTime(ABC):
@@ -81,17 +94,21 @@ class OperatorStepTime(ABC):
         self._shared: Memo[tuple[int, int], int] = Memo(lambda key: self.shared_ps(*key))
         self._head: Memo[int, int] = Memo(self.head_ps)
         self._decode: Memo[int, CellPrices] = Memo(self.decode_cells)
+        self._alone: Memo[tuple[int, int], int] = Memo(lambda key: self._fixed_ps(key[0], key[1], key[0]))
 
     def step_ps(self, batch: Batch) -> int:
         """Duration of one step in picoseconds, at least 1."""
         rows = batch.rows
         if batch.chunks:
             tokens = rows + sum([chunk[0] for chunk in batch.chunks])
-            prefill = self._prefill_ps + self.mixed_ps(batch)
-            return self._base[tokens] + self._head[batch.sampled] + prefill
+            fixed = self._fixed_ps(tokens, batch.sampled, rows + len(batch.chunks))
+            return fixed + self._prefill_ps + self.mixed_ps(batch)
         costs, slopes = self._decode[rows]
         attention: int = sum(map(mul, batch.counts, costs)) + sum(map(mul, batch.contexts, slopes))
-        return self._base[rows] + self._head[batch.sampled] + attention
+        return self._alone[rows, batch.sampled] + attention
+
+    def _fixed_ps(self, tokens: int, sampled: int, sequences: int) -> int:
+        return self._host.beside(self._base[tokens] + self._head[sampled], sequences)
 
     def rows_ps(self, batch: Batch) -> int:
         """What a rank's own rows add to a step: attention and head."""
@@ -109,9 +126,11 @@ class OperatorStepTime(ABC):
         """Duration of a step of all ranks in picoseconds, at least 1; `prefill` if any has chunks."""
         padded = self._together(tokens)
         own = max([self._dense[count] + rows for count, rows in zip(padded, rows_ps, strict=True)])
-        host = self._host.step_ps + (self._prefill_ps if prefill else 0)
         everyone = sum(padded)
-        return max(1, host + own + self._shared[everyone, everyone - min(padded)])
+        shared = self._host.step_ps + self._shared[everyone, everyone - min(padded)]
+        dense = self._dense[max(padded)]
+        work = self._host.beside(shared + dense, 0 if prefill else max(tokens)) - dense
+        return max(1, work + own + (self._prefill_ps if prefill else 0))
 
     def growth_ps(self, batch: Batch) -> int:
         """Growth of a decode-only step's duration from one step to the next, in picoseconds."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -42,8 +42,18 @@ class EngineConfig(BaseModel):
         1, ge=1, le=64, description="Stages: groups of accelerators that each hold a part of the layers."
     )
     async_scheduling: bool = Field(
-        True, description="Schedule step n+1 when step n starts, before its output is known."
+        True,
+        description="Schedule step n+1 when step n starts, before its output is known (version 0.12: off "
+        "unless asked for).",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_version(cls, values: Any) -> Any:
+        """Asynchronous scheduling is the default from vLLM 0.14 on."""
+        if isinstance(values, dict) and values.get("engine_version") == "0.12":
+            return {"async_scheduling": False, **values}
+        return values
 
     @model_validator(mode="after")
     def _chunks_or_room(self) -> EngineConfig:

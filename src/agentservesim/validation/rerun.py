@@ -49,6 +49,7 @@ def replay(run: Recording, tables: Path | None, scale: float) -> tuple[Side, dic
         max_num_batched_tokens=engine.max_num_batched_tokens,
         max_num_seqs=engine.max_num_seqs,
         pipeline_parallel_size=engine.pipeline_parallel_size,
+        async_scheduling=engine.async_scheduling,
     )
     stamps = _Stamps(len(run.arrival))
     outside = run.queued is None
