@@ -56,7 +56,7 @@ def looked(interval_s: float, lag_s: float, leap: bool = True) -> list[tuple[obj
 
 @pytest.mark.parametrize("leap", [True, False])
 def test_fresh_views(leap: bool) -> None:
-    """a's second token is known at 1 s: at 4 s it has 32 + 3 tokens in 3 blocks of 10. Each b takes a second."""
+    """a's second token is known at 1 s: at 4 s it has 32 + 3 tokens in 3 blocks of 10. A b takes a second."""
     assert looked(0, 0, leap) == [
         (0.0, 0, 0, 0, 10, 0),
         (4.0, 1, 1, 0, 7, 0),
@@ -104,7 +104,7 @@ def test_old_loads_make_a_herd() -> None:
 
 
 def test_the_cache_is_as_old_as_the_report() -> None:
-    """A prompt of 64 tokens is sent at 0 and at 20 s: 48 of it are cached, but a report of 0 s knows nothing."""
+    """A prompt of 64 tokens is sent at 0 and 20 s: 48 of it are cached, but a report of 0 s knows nothing."""
     path = root(65)
     turns = [turn(0, 1, name=name, prompt=64) for name in ("a", "b")]
     object.__setattr__(turns[0], "path", path)
