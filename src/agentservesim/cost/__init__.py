@@ -8,6 +8,7 @@ from agentservesim.cost.accelerators import list_gpus, load_accelerator
 from agentservesim.cost.base import Batch, StepTime
 from agentservesim.cost.calibration import read_calibration
 from agentservesim.cost.capacity import kv_blocks
+from agentservesim.cost.catalogued import list_tables
 from agentservesim.cost.composed import compose, fitted_efficiency
 from agentservesim.cost.config import CostConfig
 from agentservesim.cost.deployment import Deployment, Network
@@ -21,7 +22,7 @@ from agentservesim.cost.tablefiles import read_tables, step_tables
 from agentservesim.cost.tables import Tables
 from agentservesim.model import InputError, to_ps
 
-__all__ = ["Batch", "Cost", "CostConfig", "StepTime", "build_cost", "list_gpus", "list_models"]
+__all__ = ["Batch", "Cost", "CostConfig", "StepTime", "build_cost", "list_gpus", "list_models", "list_tables"]
 
 
 @dataclass(frozen=True, slots=True)

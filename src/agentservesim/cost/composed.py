@@ -47,6 +47,15 @@ def compose(on: Deployment, measured: Measured) -> StepTables:
     return _Composer(on, measured).tables()
 
 
+def unmeasured(on: Deployment, measured: Measured) -> str | None:
+    """The first operator of a deployment that was not measured, without composing the others."""
+    try:
+        _Composer(on, measured).check()
+    except Unmeasured as lacking:
+        return str(lacking)
+    return None
+
+
 class _Composer:
     def __init__(self, on: Deployment, measured: Measured) -> None:
         self._on, self._from = on, measured
@@ -56,6 +65,20 @@ class _Composer:
         self._dtype = self._linear_type()
         if DTYPE_BYTES[on.model.dtype] != 2:
             raise Unmeasured(f"activations in {on.model.dtype}")
+
+    def check(self) -> None:
+        """Raise Unmeasured if `tables` would."""
+        if f"gemm_{self._dtype}" not in self._from.arrays:
+            raise Unmeasured(f"linear layers in {self._dtype}")
+        for group in self._on.groups:
+            kind = group.attention
+            if isinstance(kind, LatentAttention):
+                self._latent(kind)
+            else:
+                for table in ("decode", "prompt"):
+                    self._from.alike(table, self._heads(kind))
+            if group.feed_forward.experts:
+                self._experts(group)
 
     def _linear_type(self) -> str:
         """Type of the linear layers; models with latent attention are quantised in blocks."""
@@ -86,10 +109,12 @@ class _Composer:
     def _kernel(self, kind: Mixer) -> Kernel:
         if isinstance(kind, LatentAttention):
             return self._latent(kind)
+        return kernel(self._from, self._heads(kind), self._on.accelerator)
+
+    def _heads(self, kind: Mixer) -> Heads:
         if not isinstance(kind, GroupedAttention) or not kind.heads:
             raise Unmeasured(f"layers of {type(kind).__name__}")
-        shape = Heads(kind.heads, kind.kv_heads, kind.head_dim, kind.window or 0, self._on.kv_number_bytes)
-        return kernel(self._from, shape, self._on.accelerator)
+        return Heads(kind.heads, kind.kv_heads, kind.head_dim, kind.window or 0, self._on.kv_number_bytes)
 
     def _latent(self, kind: LatentAttention) -> Kernel:
         """Latent attention was measured with its projections, which are taken off again."""
@@ -187,7 +212,8 @@ class _Attention:
 
     @staticmethod
     def _shared(axes: Sequence[Array]) -> Array:
-        return reduce(np.intersect1d, axes)
+        shared: Array = reduce(np.intersect1d, axes)
+        return shared
 
     def chunks(self) -> Array:
         """Rows (new tokens, history, time alone, time added)."""
@@ -218,7 +244,8 @@ class _Attention:
             count * kind.decode_us[np.searchsorted(kind.rows, self._rows[index])]
             for count, kind in self._kinds
         ]
-        return np.array(lanes).sum(axis=0)
+        together: Array = np.array(lanes).sum(axis=0)
+        return together
 
     def _kept(self, lanes: Mapping[tuple[int, int, int], Array], dense: Curve) -> list[int]:
         """Indices of contexts that are enough for all lanes."""

@@ -16,6 +16,7 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agentservesim.cost.curves import Array, Curve, monotone
 
@@ -60,10 +61,14 @@ class Measured:
     about: dict[str, Any]
 
     @property
+    def engine(self) -> str:
+        """The engine whose kernels were measured."""
+        return str(self.about["tables"]["gemm_perf"])
+
+    @property
     def source(self) -> str:
         """Where the measurements are from."""
-        engines = sorted(set(self.about["tables"].values()))
-        return f"{self.about['source']} ({', '.join(engines)})"
+        return f"{self.about['source']} ({self.engine})"
 
     def gemm(self, dtype: str, inputs: int, outputs: int) -> Curve:
         """A linear layer by tokens."""
@@ -96,15 +101,21 @@ class Measured:
 
     def _attention(self, kind: str, shape: Heads, values: str | None = None) -> Array:
         """Values of a shape; other numbers of query heads on the same KV heads are interpolated."""
+        alike = self.alike(kind, shape)
+        heads = self.arrays[f"{kind}_shapes"][alike, 0]
+        return _along(self.arrays[values or kind][alike], heads, shape.heads, 0) * _US
+
+    def alike(self, kind: str, shape: Heads) -> NDArray[np.bool_]:
+        """Which shapes of a `kind` (`decode`, `prompt`) are like this one, but for the query heads."""
         shapes = self.arrays[f"{kind}_shapes"]
-        alike = (shapes[:, 1:] == shape[1:]).all(axis=1)
+        alike: NDArray[np.bool_] = (shapes[:, 1:] == shape[1:]).all(axis=1)
         heads = shapes[alike, 0]
-        if not alike.any() or not heads[0] <= shape.heads <= heads[-1]:
+        if not len(heads) or not heads[0] <= shape.heads <= heads[-1]:
             window = f", window {shape.window}" if shape.window else ""
             raise Unmeasured(
                 f"attention of {shape.heads} heads on {shape.kv_heads} KV heads of {shape.head_dim}{window}"
             )
-        return _along(self.arrays[values or kind][alike], heads, shape.heads, 0) * _US
+        return alike
 
     def latent(self, kind: str, heads: int, kv_bytes: int, fp8: bool) -> tuple[Array, Array, Array]:
         """Latent attention with its projections, `generation` (rows, contexts) or `context` (prompts, tokens
