@@ -21,7 +21,6 @@ from agentservesim.calibration import (
     fit_linear,
     front_end,
     predict_run,
-    print_prediction,
     read_step_log,
     read_turns,
     recorded,
@@ -97,7 +96,7 @@ def print_judgement(folder: Path, verbose: bool = False) -> None:
         predictions = judge(logs, name)
         if verbose:
             for prediction in predictions:
-                print_prediction(prediction, sys.stdout)
+                prediction.print(sys.stdout)
         print_errors(name, predictions)
         print_replays(paths)
 

@@ -263,3 +263,47 @@ def test_calibration_files_are_stable(tmp_path: Path) -> None:
     fit_linear([log]).write(tmp_path / "2.json")
     assert (tmp_path / "1.json").read_bytes() == (tmp_path / "2.json").read_bytes()
     assert isinstance(read_calibration(tmp_path / "1.json"), Calibration)
+
+
+def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """calibrate writes what validate reads; validate judges by a tolerance; faults are one line."""
+    from agentservesim.cli import main
+
+    log = a_log(tmp_path / "a.steps.jsonl", seed=1, noise=0.02)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    arrived = {line["id"]: line["t"] for line in lines if line["ev"] == "req"}
+    ends: dict[str, list[float]] = {}
+    for line in lines[1:]:
+        for request, computed, new in line.get("sched", ()):
+            if computed + new >= 200 or new == 1:
+                ends.setdefault(request, []).append(line["t3"])
+    turns: list[dict[str, object]] = [
+        {"id": name, "program": name, "turn": 0, "t_send": arrived[name], "t_first": seen[0]}
+        | {"t_last": seen[19], "t_done": seen[19], "n_out": 20}
+        | {"prompt_len": next(line["prompt_len"] for line in lines if line.get("id") == name)}
+        for name, seen in ends.items()
+    ]
+    write(tmp_path / "a.turns.jsonl", turns)
+    mine = tmp_path / "mine.json"
+
+    def done(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main([str(word) for word in words])
+        said = capsys.readouterr()
+        return int(end.value.code or 0), said.out, said.err
+
+    code, out, _ = done("calibrate", log, "--out", mine)
+    assert code == 0
+    assert "held out" in out
+    code, out, _ = done("validate", log, "--calibration", mine)
+    assert code == 0
+    assert "a: 12 turns" in out
+    code, _, err = done("validate", log, "--calibration", mine, "--tolerance", "0")
+    assert code == 1
+    assert "beyond 0.0%" in err
+    code, _, err = done("validate", log)
+    assert code == 2
+    assert "give --calibration FILE" in err
+    code, _, err = done("calibrate", log, "--model", "llama-3.1-8b")
+    assert code == 2
+    assert "--model and --gpu go together" in err

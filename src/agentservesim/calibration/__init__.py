@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentservesim.calibration.compare import Prediction, predict_run, print_prediction
+from agentservesim.calibration.compare import Prediction, predict_run
 from agentservesim.calibration.fit import fit_host, fit_linear
 from agentservesim.calibration.predict import Outcome, front_end, predict, recorded, replay
 from agentservesim.calibration.steplog import StepLog, read_step_log, read_turns, turns_beside
@@ -16,7 +16,6 @@ __all__ = [
     "front_end",
     "predict",
     "predict_run",
-    "print_prediction",
     "read_step_log",
     "read_turns",
     "recorded",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -43,9 +43,34 @@ class Prediction:
         simulated = self.at_speed if at_speed else self.raw
         return simulated.times[figure] / self.real.times[figure] - 1.0
 
-    def within(self, tolerance: float) -> bool:
-        """Whether all raw errors are at most so large."""
-        return all(abs(self.error(figure)) <= tolerance for figure in self.real.times)
+    def beyond(self, tolerance: float) -> list[str]:
+        """The times whose raw error is larger."""
+        return [figure for figure in self.real.times if abs(self.error(figure)) > tolerance]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self)
+
+    def print(self, file: TextIO) -> None:
+        """Print the comparison as a table of plain text."""
+        low, high = LEVEL
+        head = ("", "real s", "sim s", "error", f"x{self.speed:.3f} s", "error", f"{low:g} to {high:g} %")
+        print(f"{self.name}: {self.turns} turns", file=file)
+        print(("  {:<10}" + "{:>10}" * 5 + "{:>22}").format(*head), file=file)
+        for name, value in self.real.times.items():
+            between = "{:.4f} to {:.4f}".format(*self.interval[name])
+            print(
+                f"  {name:<10}{value:>10.4f}{self.raw.times[name]:>10.4f}{self.error(name):>+10.1%}"
+                f"{self.at_speed.times[name]:>10.4f}{self.error(name, at_speed=True):>+10.1%}{between:>22}",
+                file=file,
+            )
+        sides = self.real, self.raw, self.at_speed
+        for name, counts in (
+            ("cached tokens", [side.cached_tokens for side in sides]),
+            ("preemptions", [side.preemptions for side in sides]),
+        ):
+            words = "{:,} real, {:,} simulated, {:,} at its speed".format(*counts)
+            print(f"  {name}: {words}", file=file)
 
 
 class Noisy:
@@ -102,35 +127,6 @@ def predict_run(path: Path, calibration: Calibration, seed: int = 0) -> Predicti
             for low, high in [np.percentile([outcome[name] for outcome in outcomes], LEVEL).tolist()]
         },
     )
-
-
-def print_prediction(prediction: Prediction, file: TextIO) -> None:
-    """Print the comparison as a table of plain text."""
-    real, raw, scaled = prediction.real, prediction.raw, prediction.at_speed
-    print(f"{prediction.name}: {prediction.turns} turns", file=file)
-    low, high = LEVEL
-    head = (
-        "",
-        "real s",
-        "sim s",
-        "error",
-        f"x{prediction.speed:.3f} s",
-        "error",
-        f"{low:g} to {high:g} %",
-    )
-    print(("  {:<10}" + "{:>10}" * 5 + "{:>22}").format(*head), file=file)
-    for name, value in real.times.items():
-        between = "{:.4f} to {:.4f}".format(*prediction.interval[name])
-        print(
-            f"  {name:<10}{value:>10.4f}{raw.times[name]:>10.4f}{prediction.error(name):>+10.1%}"
-            f"{scaled.times[name]:>10.4f}{prediction.error(name, at_speed=True):>+10.1%}{between:>22}",
-            file=file,
-        )
-    for name, counts in (
-        ("cached tokens", [o.cached_tokens for o in (real, raw, scaled)]),
-        ("preemptions", [o.preemptions for o in (real, raw, scaled)]),
-    ):
-        print(f"  {name}: {counts[0]:,} real, {counts[1]:,} simulated, {counts[2]:,} at its speed", file=file)
 
 
 def _another_speed(calibration: Calibration, draws: np.random.Generator) -> float:

@@ -64,7 +64,7 @@ def build_app(with_flags: bool) -> typer.Typer:
     app.command("metrics")(facts.metrics)
     app.command("profile")(hardware.profile)
     app.command("calibrate")(hardware.calibrate)
-    app.command("validate")(facts.validate)
+    app.command("validate")(hardware.validate)
     trace.command("stats", cls=Grouped)(_flagged(traces.trace_stats, with_flags, only="workload"))
     trace.command("convert", cls=Grouped)(_flagged(traces.trace_convert, with_flags, only="workload"))
     trace.command("synth")(traces.trace_synth)

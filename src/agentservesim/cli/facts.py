@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -18,6 +16,7 @@ if TYPE_CHECKING:
 Listed = Literal[
     "models",
     "gpus",
+    "tables",
     "links",
     "profiles",
     "bundles",
@@ -35,8 +34,8 @@ def list_(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List models, GPUs, links, synthetic workload profiles and policies of all families."""
-    from agentservesim.cost import list_gpus, list_models
+    """List models, GPUs, measured tables, links, synthetic workload profiles and policies of all families."""
+    from agentservesim.cost import list_gpus, list_models, list_tables
     from agentservesim.kv.catalogue import list_links
     from agentservesim.policies import list_policies
     from agentservesim.policies.bundles import list_bundles
@@ -45,6 +44,7 @@ def list_(
     kinds: dict[str, Callable[[], dict[str, str]]] = {
         "models": list_models,
         "gpus": list_gpus,
+        "tables": list_tables,
         "links": list_links,
         "profiles": lambda: {name: _described(profile) for name, profile in PROFILES.items()},
         "bundles": list_bundles,
@@ -103,42 +103,3 @@ def metrics(
     )
     print("<tier>, <link>: there is one for each.")
     print("Percentiles interpolate linearly between neighbouring values.")
-
-
-def validate(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN...", help="Folders of recorded runs: meta.json and requests.jsonl."),
-    ],
-    tables: Annotated[
-        Path | None, typer.Option("--tables", help="Operator tables, of one accelerator or of several.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the comparison and pictures of the load.")
-    ] = None,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(min=0.0, help="Exit with code 1 if a mean or the makespan is further off, as 0.03."),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Compare with recorded runs of vLLM.
-
-    Replays each run with its own arrivals and settings, and prints how far the simulation is off.
-    """
-    from agentservesim.validation import print_validation, validate_run, write_validation
-
-    reports = [validate_run(folder, tables) for folder in runs]
-    if out is not None:
-        write_validation(reports, out)
-    if as_json:
-        print_json([report.as_dict() for report in reports])
-    else:
-        print_validation(reports, sys.stdout)
-    if tolerance is None:
-        return
-    beyond = [(report.name, row) for report in reports for row in report.beyond(tolerance)]
-    for name, row in beyond:
-        print(f"beyond {tolerance:.1%}: {row.figure} of {name} is {row.error:+.1%} off", file=sys.stderr)
-    if beyond:
-        raise typer.Exit(1)

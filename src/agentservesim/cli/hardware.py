@@ -1,4 +1,4 @@
-"""Commands about real engines: calibrate."""
+"""Commands about real engines: profile, calibrate, validate."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agentservesim.cli.options import Json
+from agentservesim.cli.output import print_json
 from agentservesim.model import InputError
 
 if TYPE_CHECKING:
-    from agentservesim.calibration import StepLog
+    from agentservesim.calibration import Prediction, StepLog
     from agentservesim.cost.calibration import Calibration
 
 
@@ -120,3 +122,68 @@ def profile(
         bytes_per_s, overhead_s = link_of(out, direction)
         print(f"{words}: {bytes_per_s / 1e9:.1f} GB/s, {overhead_s * 1e6:.1f} us a copy")
     print(f"tables are in {out}; price steps with --tables {out}")
+
+
+def validate(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Folders of recorded runs (meta.json and requests.jsonl), or step logs (NAME.steps.jsonl).",
+        ),
+    ],
+    tables: Annotated[
+        Path | None, typer.Option("--tables", help="Operator tables, of one accelerator or of several.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="For step logs: what `calibrate` found in other runs.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the comparison and pictures of the load.")
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Exit with code 1 if a mean or the makespan is further off, as 0.03."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare with recorded runs of vLLM.
+
+    Replays each run with its own arrivals and settings, and prints how far the simulation is off.
+    """
+    from agentservesim.validation import print_validation, validate_run, write_validation
+
+    logs = [path for path in runs if ".steps.jsonl" in path.name]
+    predictions = _predictions(logs, calibration)
+    reports = [validate_run(folder, tables) for folder in runs if folder not in logs]
+    if out is not None:
+        write_validation(reports, out)
+    if as_json:
+        print_json([r.as_dict() for r in reports] + [p.as_dict() for p in predictions])
+    else:
+        print_validation(reports, sys.stdout)
+        for prediction in predictions:
+            prediction.print(sys.stdout)
+    if tolerance is None:
+        return
+    beyond = [(report.name, row.figure, row.error) for report in reports for row in report.beyond(tolerance)]
+    beyond += [(p.name, figure, p.error(figure)) for p in predictions for figure in p.beyond(tolerance)]
+    for name, figure, error in beyond:
+        print(f"beyond {tolerance:.1%}: {figure} of {name} is {error:+.1%} off", file=sys.stderr)
+    if beyond:
+        raise typer.Exit(1)
+
+
+def _predictions(logs: Sequence[Path], calibration: Path | None) -> list[Prediction]:
+    if not logs:
+        return []
+    if calibration is None:
+        raise InputError(
+            f"validate: {logs[0]} is a step log, which says nothing of the hardware; "
+            "give --calibration FILE, written by `agentservesim calibrate` from other runs"
+        )
+    from agentservesim.calibration import predict_run
+    from agentservesim.cost.calibration import read_calibration
+
+    found = read_calibration(calibration)
+    return [predict_run(path, found) for path in logs]
