@@ -65,11 +65,11 @@ def plain_run(folder: Path) -> Path:
     return write_run(folder, name="plain", workload=workload, instances=[{"count": 2}])
 
 
-def failed_run(folder: Path) -> Path:
-    """A run that its policy brought to an end."""
+def failed_run(folder: Path, gaps: int = 40) -> Path:
+    """A run that its policy brought to an end after so many gaps."""
     scenario = Scenario.model_validate({"workload": {"trace": "demo", "max_programs": 4}, **TIERS})
     try:
-        prepare(scenario).run(residency=FailsLater())
+        prepare(scenario).run(residency=FailsLater(gaps))
     except RunError as error:
         error.partial.save(folder)
         write_report(folder)

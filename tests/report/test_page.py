@@ -15,7 +15,7 @@ from agentservesim.report.html import page, write_report
 from agentservesim.report.html.memory import heat, kv_over_time, transfers
 from agentservesim.report.html.pictures import report_data
 from agentservesim.report.saved_run import read_run
-from tests.report.runs import HOSTILE, summary_of
+from tests.report.runs import HOSTILE, failed_run, summary_of
 
 VENDOR = Path(page.__file__).parent / "vendor"
 PICTURES = ["time", "kv", "gaps", "latency", "load", "links", "slowest"]
@@ -83,6 +83,15 @@ def test_numbers_are_those_of_the_summary(tiered: Path) -> None:
 def test_a_failed_run_says_so_first(failed: Path) -> None:
     (warning,) = report_data(read_run(failed))["verdict"]["warnings"]
     assert warning.startswith("This run is incomplete: residency ")
+
+
+def test_a_run_that_failed_before_any_program_ended(tmp_path: Path) -> None:
+    run = read_run(failed_run(tmp_path / "run", gaps=2))
+    assert run.summary["counts"]["programs"] == 0
+    data = report_data(run)
+    assert data["verdict"]["title"] == "no program came to its end"
+    empty = [p["id"] for p in data["pictures"] if p["answer"] == "No program came to its end."]
+    assert empty == ["time", "slowest"]
 
 
 def test_memory_is_never_fuller_than_it_is(tiered: Path) -> None:

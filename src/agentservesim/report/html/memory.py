@@ -33,6 +33,8 @@ def kv_over_time(run: SavedRun) -> dict[str, Any]:
     source = _recorded if run.has("residency") else _running
     views = [{"label": label, "tiers": source(run, instances, edges)} for label, instances in choices]
     note = "" if run.has("residency") else UNRECORDED
+    if len(names) > MAX_INSTANCES:
+        note = f"{note} Of {len(names):,} instances the first {MAX_INSTANCES} can be looked at alone.".strip()
     return {"edges_s": rounded(edges), "states": STATES, "views": views, "note": note}
 
 
@@ -94,30 +96,50 @@ def heat(run: SavedRun) -> dict[str, Any]:
     names = run.instance_names()
     groups = np.array_split(np.arange(len(names)), min(len(names), MAX_ROWS))
     labels = [names[g[0]] if len(g) == 1 else f"{names[g[0]]} to {names[g[-1]]}" for g in groups]
-    waiting = [_waiting(run, group, edges) / len(group) for group in groups]
-    used = [np.mean([_used(run, int(i), edges) for i in group], axis=0) for group in groups]
+    waiting, used = _waiting(run, edges), _used(run, edges)
+    nothing = np.zeros(HEAT_BINS)
+
+    def over(values: dict[int, Floats]) -> list[list[float]]:
+        return [rounded(np.mean([values.get(int(i), nothing) for i in group], axis=0)) for group in groups]
+
     return {
         "edges_s": rounded(edges),
         "instances": labels,
-        "waiting": [rounded(row) for row in waiting],
-        "kv": [rounded(row) for row in used],
+        "waiting": over(waiting),
+        "kv": over(used),
         "note": "" if run.has("residency") else UNRECORDED,
     }
 
 
-def _waiting(run: SavedRun, instances: np.ndarray[Any, Any], edges: Floats) -> Floats:
-    turns = run.table("turns").filter(pl.col("instance").is_in(instances.tolist()))
-    return interval_average(turns["ready_s"], turns["scheduled_s"], 1.0, edges)
+def _waiting(run: SavedRun, edges: Floats) -> dict[int, Floats]:
+    """Turns that wait, for each instance that served any."""
+    return {
+        instance: interval_average(turns["ready_s"], turns["scheduled_s"], 1.0, edges)
+        for instance, turns in _by_instance(run.table("turns")).items()
+    }
 
 
-def _used(run: SavedRun, instance: int, edges: Floats) -> Floats:
+def _used(run: SavedRun, edges: Floats) -> dict[int, Floats]:
+    """The share of HBM in use, for each instance of which something is known."""
+    pools = _pool_bytes(run)
     if not run.has("residency"):
-        turns = run.table("turns").filter(pl.col("instance") == instance)
-        held = interval_average(turns["scheduled_s"], turns["finish_s"], _context_bytes(run, turns), edges)
-        return held / _pool_bytes(run)[instance]
-    rows = run.table("residency").filter((pl.col("instance") == instance) & (pl.col("tier") == "hbm"))
-    used = rows["active_bytes"] + rows["pinned_bytes"] + rows["in_flight_bytes"]
-    return step_average(rows["time_s"], used / _pool_bytes(run)[instance], edges)
+        return {
+            instance: interval_average(
+                turns["scheduled_s"], turns["finish_s"], _context_bytes(run, turns) / pools[instance], edges
+            )
+            for instance, turns in _by_instance(run.table("turns")).items()
+        }
+    used = pl.col("active_bytes") + pl.col("pinned_bytes") + pl.col("in_flight_bytes")
+    rows = run.table("residency").filter(pl.col("tier") == "hbm").select("instance", "time_s", used=used)
+    return {
+        instance: step_average(own["time_s"], own["used"] / pools[instance], edges)
+        for instance, own in _by_instance(rows).items()
+    }
+
+
+def _by_instance(table: pl.DataFrame) -> dict[int, pl.DataFrame]:
+    parts = table.partition_by("instance", as_dict=True, maintain_order=True)
+    return {int(key[0]): rows for key, rows in parts.items()}
 
 
 def transfers(run: SavedRun) -> dict[str, Any]:

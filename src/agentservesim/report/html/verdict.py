@@ -13,9 +13,11 @@ Summary = dict[str, Any]
 
 def verdict(summary: Summary) -> dict[str, Any]:
     """What the head of the report says."""
+    served = summary["counts"]["programs"] > 0
+    name = summary["scenario"]["name"]
     return {
-        "title": title(summary).removeprefix(f"{summary['scenario']['name']}: "),
-        "hint": f"Hint: {hint(summary)}",
+        "title": title(summary).removeprefix(f"{name}: ") if served else "no program came to its end",
+        "hint": f"Hint: {hint(summary)}" if served else "Only the pictures of turns and memory have data.",
         "warnings": _warnings(summary),
         "slos": [_slo(slo) for slo in summary.get("slo", ())],
         "lines": _lines(summary),
@@ -31,6 +33,7 @@ def _numbers(summary: Summary) -> list[dict[str, Any]]:
         summary["turn"]["ttft_s"],
         summary["turn"]["tpot_s"],
     )
+    counts = summary["counts"]
     hits, rate = summary["tokens"]["hit_rate"], summary["throughput"]["programs_per_s"]
     per_hour = "none" if rate is None else f"{number(rate * 3600)}/h"
     return [
@@ -49,7 +52,7 @@ def _numbers(summary: Summary) -> list[dict[str, Any]]:
             "metric": "throughput.programs_per_s",
             "value": rate,
             "text": per_hour,
-            "detail": f"{summary['counts']['programs']:,} programs, {summary['counts']['turns']:,} turns",
+            "detail": f"{counts['programs']:,} programs, {counts['turns'] or 0:,} turns",
         },
     ]
 

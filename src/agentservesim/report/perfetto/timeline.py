@@ -25,9 +25,9 @@ from agentservesim.report.saved_run import SavedRun, read_run
 TRACE = "trace.pftrace"
 
 MAX_TURNS = 20_000
-MAX_SLICES = 50_000
-MAX_POINTS = 10_000
-"""Turns, slices of steps, and values of one counter at most: the trace stays below some 50 MB."""
+MAX_SLICES = 200_000
+MAX_POINTS = 400_000
+"""Turns, slices of steps and values of counters at most, each instance and counter having its share."""
 
 PARTS = ("queue", "transfer", "prefill", "decode")
 ARGUMENTS = ("prompt_tokens", "cached_tokens", "computed_tokens", "output_tokens", "preemptions")
@@ -72,6 +72,10 @@ class _Draft:
         if self.turns.height < every.height:
             self.notes.append(f"{self.turns.height:,} of {every.height:,} turns: those of every n-th program")
         self.about = self.trace.group("About this trace", 1)
+        instances = len(self.run.instance_names())
+        tiers = 1 + len(self.run.summary["scenario"]["memory"]["tiers"])
+        self.slices_each = MAX_SLICES // instances
+        self.points_each = max(2, MAX_POINTS // (instances * (2 + tiers * len(STATES))))
 
     def programs(self) -> None:
         """A track for each program."""
@@ -109,20 +113,21 @@ class _Draft:
     def instances(self) -> None:
         """For each instance how many turns wait and run, and its steps."""
         group = self.trace.group("Instances", 3)
-        steps = self.run.table("steps") if self.run.has("steps") else None
-        if steps is None:
+        steps = _by_instance(self.run.table("steps")) if self.run.has("steps") else {}
+        served = _by_instance(self.run.table("turns"))
+        if not self.run.has("steps"):
             self.notes.append("No steps: agentservesim run --steps keeps them")
         for index, name in enumerate(self.run.instance_names()):
             parent = self.trace.track(name, group)
-            turns = self.run.table("turns").filter(pl.col("instance") == index)
+            turns = served.get(index, self.run.table("turns").clear())
             for label, since, until in (
                 ("waiting", "ready_s", "scheduled_s"),
                 ("running", "scheduled_s", "finish_s"),
             ):
                 ones = np.ones(turns.height, np.int64)
                 self._deltas(f"{label} turns", parent, turns[since], turns[until], ones, "count")
-            if steps is not None:
-                self._steps(steps.filter(pl.col("instance") == index), index, parent)
+            if index in steps:
+                self._steps(steps[index], index, parent)
 
     def _steps(self, steps: pl.DataFrame, index: int, track: int) -> None:
         """The steps of an instance, with the flows of the turns that went through them."""
@@ -131,7 +136,7 @@ class _Draft:
         slices, slice_of_step = step_slices(steps)
         through, last = steps_of_turns(steps, slice_of_step, turns, self._frontend_out_s(index))
         needed = np.array(sorted(through.keys() | last.keys()), dtype=np.int64)
-        kept = np.union1d(thinned(slices.height, MAX_SLICES), needed).astype(np.int64)
+        kept = np.union1d(thinned(slices.height, self.slices_each), needed).astype(np.int64)
         if kept.size < slices.height:
             self.notes.append(
                 f"{kept.size:,} of {slices.height:,} slices of steps on {self.run.instance_names()[index]}"
@@ -166,7 +171,7 @@ class _Draft:
         table = self.run.table("residency")
         for (index, tier), rows in table.group_by("instance", "tier", maintain_order=True):
             parent = self.trace.track(f"{tier} of {names[int(str(index))]}", group)
-            kept = rows[thinned(rows.height, MAX_POINTS)]
+            kept = rows[thinned(rows.height, self.points_each)]
             times = _array_ns(kept["time_s"])
             for state in STATES:
                 counter = self.trace.counter(f"{tier} {state.replace('_', ' ')}", parent, "bytes")
@@ -202,13 +207,18 @@ class _Draft:
         times = times[order]
         last = np.append(times[1:] != times[:-1], True)[: times.size]  # of several values at once the last
         times, levels = times[last], levels[last]
-        kept = thinned(times.size, MAX_POINTS)
+        kept = thinned(times.size, self.points_each)
         counter = self.trace.counter(name, parent, "bytes" if unit == "bytes" else "count")
         self.trace.values(counter, times[kept].tolist(), levels[kept].tolist())
 
     def _frontend_out_s(self, index: int) -> float:
         groups = self.run.summary["scenario"]["instances"]
         return float([group["frontend_out_s"] for group in groups for _ in range(group["count"])][index])
+
+
+def _by_instance(table: pl.DataFrame) -> dict[int, pl.DataFrame]:
+    parts = table.partition_by("instance", as_dict=True, maintain_order=True)
+    return {int(key[0]): rows for key, rows in parts.items()}
 
 
 def _by_lane(program: pl.DataFrame) -> Sequence[pl.DataFrame]:

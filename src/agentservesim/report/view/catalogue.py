@@ -103,7 +103,7 @@ def _row(run: SavedRun, path: str) -> dict[str, Any]:
         "name": run.name,
         "policies": ", ".join(str(scenario[family]) for family in families if family in scenario),
         "marks": ", ".join(marks),
-        "turns": f"{summary['counts']['turns']:,}",
+        "turns": f"{summary['counts']['turns'] or 0:,}",
         "latency": seconds(latency["p50"]),
         "ttft": seconds(ttft["p99"]),
         "hits": share(summary["tokens"]["hit_rate"]),
