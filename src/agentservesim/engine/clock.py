@@ -53,15 +53,15 @@ class Leap:
         self.cost = cost
         self.growth = growth
 
-    def _sum(self, steps: int) -> int:
+    def span(self, steps: int) -> int:
         """Duration of the first `steps` steps together."""
         return steps * self.cost + self.growth * (steps * (steps - 1) // 2)
 
     def tick_at(self, index: int) -> int:
         """Time of tick `index`, at most steps + 1."""
         if not self.second:
-            return self.tick + self._sum(index - 1)
-        return self.tick if index == 1 else self.tick + self.second + self._sum(index - 2)
+            return self.tick + self.span(index - 1)
+        return self.tick if index == 1 else self.tick + self.second + self.span(index - 2)
 
     def start_of(self, index: int) -> int:
         """When step `index` starts."""
@@ -95,9 +95,9 @@ class Leap:
             return (span - 1) // cost
         b = 2 * cost - growth
         n = max((isqrt(b * b + 8 * growth * span) - b) // (2 * growth), 0)
-        while self._sum(n) >= span:
+        while self.span(n) >= span:
             n -= 1
-        while self._sum(n + 1) < span:
+        while self.span(n + 1) < span:
             n += 1
         return n
 
@@ -140,14 +140,18 @@ class Decider(Protocol):
         """Whether a request ends with the last of so many decode steps."""
 
     def is_plain(self, steps: int) -> bool:
-        """Whether the step behind so many decode steps asks nothing of pins and lower tiers."""
+        """Whether the step behind so many decode steps asks nothing of pins, lower tiers and policy."""
 
     def leap(self, steps: int) -> Requests:
         """Take some of the `steps_ahead`; returns the requests that end with the last one taken."""
 
 
 class Clock(ABC):
-    """Steps in flight, and the event at which the oldest of them ends."""
+    """Steps in flight, and the event at which the oldest of them ends.
+
+    `prefill_busy_ps` and `decode_busy_ps` are the time that the accelerators of all stages, one after the
+    other, spent in steps with and without prefill.
+    """
 
     def __init__(
         self,
@@ -162,6 +166,8 @@ class Clock(ABC):
         self.index = index
         self.steps = 0
         self.leaps = 0
+        self.prefill_busy_ps = 0
+        self.decode_busy_ps = 0
         self._kernel = kernel
         self._decider = decider
         self._leaping = leap
@@ -247,6 +253,10 @@ class Clock(ABC):
             if step is None:
                 break
             step.start_ps = start
+            if step.chunks:
+                self.prefill_busy_ps += step.duration_ps
+            else:
+                self.decode_busy_ps += step.duration_ps
             if len(self._stages) > 1:
                 self._pass_stages(step, now)
             if step.load_ps:
@@ -312,6 +322,7 @@ class Clock(ABC):
             return
         self.steps += steps
         self.leaps += 1
+        self.decode_busy_ps += plan.span(steps)
         self._record_leap(plan, steps)
         ending = self._decider.leap(steps)
         start, duration = plan.start_of(steps), plan.duration_of(steps)

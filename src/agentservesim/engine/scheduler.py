@@ -222,9 +222,9 @@ class Scheduler(Running):
         return self.rows.end == self.rows.clock + steps
 
     def is_plain(self, steps: int) -> bool:
-        """Whether the step behind so many decode steps asks nothing of pins and lower tiers."""
+        """Whether the step behind so many decode steps asks nothing of pins, lower tiers and the policy."""
         if self.memory is None:
-            return True
+            return not (self.waiting.queue and self.waiting.asks)
         return not self.waiting.queue and self.rows.blocks_for(steps + 1) <= self.pool.ready
 
     def decides_again_ps(self) -> int | None:

@@ -18,6 +18,7 @@ class ArrivalQueue:
     """vLLM's FCFS: waiting requests in order of arrival; preempted ones come back at the head."""
 
     stale = False
+    asks = False
 
     def settle(self) -> None:
         """There is no room for the first of the queue."""
@@ -75,13 +76,15 @@ class KeyQueue:
 
     `queue` has the valid entry of each waiting request; the heap may hold outdated ones too. `stale` says
     that keys which depend on who waits and runs here are to be asked for. That can wait while the first of
-    the queue is `stuck`: known to be too large for the room there is, until a running request ends.
+    the queue is `stuck`: known to be too large for the room there is, until a running request ends. `asks`
+    says that the policy may be asked something in any step.
     """
 
     def __init__(self, order: Order) -> None:
         self.queue: dict[Request, Entry] = {}
         self.stale = False
         self.stuck = False
+        self.asks = order.tick_ps > 0 or order.caps
         self._order = order
         self._heap: list[Entry] = []
         self._programs: dict[str, list[Request]] = {}

@@ -42,6 +42,7 @@ class WaveStep(Step):
         super().__init__()
         self.parts = parts
         busy = [part for part in parts if part is not None]
+        self.chunks = [chunk for part in busy for chunk in part.chunks]
         self.first = [request for part in busy for request in part.first]
         self.ending = [request for part in busy for request in part.ending]
         self.load_ps = max(part.load_ps for part in busy)
@@ -135,7 +136,7 @@ class WaveScheduler:
         return any(scheduler.ends_after(steps) for scheduler in self._schedulers)
 
     def is_plain(self, steps: int) -> bool:
-        """Whether the step behind so many decode steps asks nothing of pins and lower tiers."""
+        """Whether the step behind so many decode steps asks nothing of pins, lower tiers and policy."""
         return all(scheduler.is_plain(steps) for scheduler in self._schedulers)
 
     def leap(self, steps: int) -> Requests:
@@ -227,6 +228,16 @@ class Rank:
     def leaps(self) -> int:
         """Runs of steps taken at once so far."""
         return self._wave.leaps
+
+    @property
+    def prefill_busy_ps(self) -> int:
+        """Time spent in steps in which some rank has prefill."""
+        return self._wave.prefill_busy_ps
+
+    @property
+    def decode_busy_ps(self) -> int:
+        """Time spent in the other steps."""
+        return self._wave.decode_busy_ps
 
     def submit(self, request: Request) -> None:
         """A request arrives, now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from itertools import accumulate
 from math import inf
 
@@ -33,16 +33,16 @@ class Levels:
             raise ValueError(f"{len(self.boundaries)} boundaries need {len(self.boundaries) + 1} quanta")
         if list(self.boundaries) != sorted(self.boundaries):
             raise ValueError("boundaries must ascend")
+        self._reached = list(accumulate(self.quanta[:-1]))
         self._used: dict[RequestView, tuple[int, float]] = {}
 
     def entry(self, tokens: float) -> int:
         """The level of so many tokens: below its boundary, and no deeper than its quanta would have led."""
-        reached = bisect_right(list(accumulate(self.quanta[:-1])), tokens)
-        return min(bisect_right(self.boundaries, tokens), reached)
+        return min(bisect_right(self.boundaries, tokens), bisect_right(self._reached, tokens))
 
     def bucket(self, tokens: float) -> int:
         """The level of so many tokens: up to and including its boundary."""
-        return sum(tokens > boundary for boundary in self.boundaries)
+        return bisect_left(self.boundaries, tokens)
 
     def feedback(self, request: RequestView, level: int) -> bool:
         """Whether the call has used up what it was last allowed at `grant`, so that it goes down a level."""
