@@ -15,7 +15,16 @@ from agentservesim.engine.config import EngineConfig
 from agentservesim.fleet import Fleet, InstanceSpec
 from agentservesim.fleet.config import ToolsConfig
 from agentservesim.model import InputError, Path, Program, Workload
-from agentservesim.policies.protocols import InstanceView, Router, Scheduler, TurnView
+from agentservesim.policies.protocols import (
+    CACHE,
+    ChainView,
+    InstanceView,
+    Placement,
+    Router,
+    Scheduler,
+    ServerView,
+    TurnView,
+)
 from agentservesim.policies.routing import LeastLoaded, RoundRobin, SessionAffinity
 from agentservesim.policies.scheduling import Fcfs, Priority
 from tests.fleet.parts import (
@@ -303,3 +312,16 @@ def test_progress_is_told_in_ascending_numbers() -> None:
     assert told == sorted(told)
     assert told[-1] == 400
     assert len(told) > 3
+
+
+def test_a_session_that_goes_from_instance_to_instance_keeps_its_past() -> None:
+    seen: list[tuple[int, int, tuple[float, ...]]] = []
+
+    class Spy:
+        def place(self, chain: ChainView, server: ServerView) -> Placement:
+            seen.append((chain.instance, chain.turns_done, chain.past_gaps_s))
+            return CACHE
+
+    turns = [turn(i, 1, *([after(i - 1, 10 * i)] if i else []), session="s") for i in range(4)]
+    serve([program(*turns)], [instance()] * 2, router=RoundRobin(), residency=Spy())
+    assert seen == [(0, 1, ()), (1, 2, (10.0,)), (0, 3, (10.0, 20.0))]

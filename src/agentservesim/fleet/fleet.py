@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from agentservesim.engine.order import Order, order_of
 from agentservesim.engine.request import Request
@@ -52,6 +53,13 @@ class Counts:
     leaps: int
     preemptions: int
     evicted_blocks: int
+
+
+class Busy(NamedTuple):
+    """Picoseconds that an instance's accelerators spent in steps with prefill, and in steps of decode alone."""
+
+    prefill_ps: int
+    decode_ps: int
 
 
 @dataclass(slots=True, eq=False)
@@ -172,6 +180,15 @@ class Fleet:
             preemptions=sum(i.scheduler.preemptions for i in instances),
             evicted_blocks=sum(i.scheduler.pool.evicted_blocks for i in instances),
         )
+
+    @property
+    def busy(self) -> list[Busy]:
+        """How long each instance was at work so far."""
+        return [
+            Busy(engine.prefill_busy_ps // stages, engine.decode_busy_ps // stages)
+            for engine in (server.instance for server in self._servers)
+            for stages in (engine.config.pipeline_parallel_size,)
+        ]
 
     def _see(self, run: ProgramRun, turn: Turn) -> TurnView:
         """A turn that is ready, as policies see it."""
@@ -334,7 +351,10 @@ class Fleet:
             return  # The session's next turn did not wait for this one's end.
         chain = residency.chains.get(session)
         if chain is None:
-            chain = residency.chains[session] = Chain(session, run.start_ps)
+            before = run.chains.get(turn.session_id)
+            chain = Chain(session, run.start_ps) if before is None else before.elsewhere()
+            residency.chains[session] = chain
+        run.chains[turn.session_id] = chain
         chain.path, chain.turns_done = turn.path, chain.turns_done + 1
         chain.blocks = blocks
         chain.tools = tuple(call.name for call in turn.tools)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from agentservesim.fleet.programs import ProgramRecord
 from agentservesim.fleet.tools import ToolSimulator
 from agentservesim.kernel import Kernel
+from agentservesim.kv.sessions import Chain
 from agentservesim.model import Dependency, Program, Turn
 
 
@@ -23,11 +24,12 @@ class ProgramRun:
     far as known; cause_ps: when the last trigger it waits for fired, the program's start being the
     first. end_ps: the last token so far. homes: instance of each session's last turn (None stands for
     the program). latest: index of that turn. known: what the servers know of it. in_flight: turns at the
-    instances. rejected: whether admission ended it.
+    instances. rejected: whether admission ended it. chains: what the memory model last knew of each session.
     """
 
     __slots__ = (
         "cause_ps",
+        "chains",
         "dependents",
         "end_ps",
         "homes",
@@ -62,6 +64,7 @@ class ProgramRun:
         self.cause_ps = [start_ps] * len(turns)
         self.homes: dict[str | None, int] = {}
         self.latest: dict[str, int] = {}
+        self.chains: dict[str, Chain] = {}
         self.known = ProgramRecord(program, start_ps)
         self.dependents: list[list[tuple[int, Dependency]]] = [[] for _ in turns]
         for turn in turns:

@@ -47,7 +47,7 @@ def count_hints(workload: Workload) -> Counter[str]:
     seen: Counter[str] = Counter()
     for program in workload.programs:
         for turn in program.turns:
-            seen.update(turn.hints or ())
+            seen.update(list(turn.hints or ()))
             seen["tools"] += bool(turn.tools)
             seen["tenant"] += bool(program.tenant)
     return seen
