@@ -75,7 +75,7 @@ def kv_blocks(
         fewer = ", or lower max_num_seqs" if states else ""
         raise InputError(
             f"gpu: {on.model.name} does not fit on {on.ranks} x {on.accelerator.name}: weights "
-            f"{weights / gib:.1f} GiB and activations {peak / gib:.1f} GiB{recurrent} of {usable / gib:.1f} GiB "
-            f"usable a GPU; raise tensor_parallel_size or gpu_memory_utilization{fewer}"
+            f"{weights / gib:.1f} GiB and activations {peak / gib:.1f} GiB{recurrent} of "
+            f"{usable / gib:.1f} GiB usable a GPU; raise tensor_parallel_size or gpu_memory_utilization{fewer}"
         )
     return int(blocks)
