@@ -15,7 +15,7 @@ from agentservesim.cost import Cost, build_cost
 from agentservesim.cost.config import CostConfig
 from agentservesim.engine.alone import Alone
 from agentservesim.engine.config import EngineConfig
-from agentservesim.fleet import Counts, Fleet, InstanceSpec
+from agentservesim.fleet import Busy, Counts, Fleet, InstanceSpec
 from agentservesim.fleet.config import NetworkConfig, RoutingConfig, ToolsConfig
 from agentservesim.kernel import Kernel
 from agentservesim.kv.advice import Advice
@@ -34,7 +34,7 @@ from agentservesim.workload.hints import count_hints
 from agentservesim.workload.stats import unlimited_hits
 
 if TYPE_CHECKING:
-    from agentservesim.results import Pool, Result
+    from agentservesim.results import Pool, Result, Use
 
 
 FILES = ("trace", "tables", "model", "calibration")
@@ -209,6 +209,7 @@ class Plan:
                 "provenance": {**self.provenance(), "oracle": oracle},
             }
             recorder.clock_ps, recorder.rejected = fleet.now_ps, fleet.rejected
+            recorder.uses = self._uses(fleet.busy)
             targets = Targets.of(scenario.slo, scenario.goodput)
             return make_result(facts, recorder, self.workload.programs, self._known(), targets, fault)
 
@@ -218,6 +219,17 @@ class Plan:
             if not len(recorder):
                 raise
             raise RunError(str(error), result(fleet.counts, str(error))) from error
+
+    def _uses(self, busy: Sequence[Busy]) -> list[Use]:
+        """What each instance's accelerators did."""
+        from agentservesim.results import Use
+
+        groups = zip(self.scenario.instances, self.costs, strict=True)
+        costs = [cost for group, cost in groups for _ in range(group.count * group.data_parallel_size)]
+        return [
+            Use(cost.accelerators, cost.power, at_work.prefill_ps, at_work.decode_ps)
+            for cost, at_work in zip(costs, busy, strict=True)
+        ]
 
     def wants(self) -> list[Want]:
         """The hints that the policies want, and how many turns have them."""

@@ -17,6 +17,7 @@ from agentservesim.cost.measured import Unmeasured, load_measured
 from agentservesim.cost.modelnames import list_models, load_model
 from agentservesim.cost.models import Model
 from agentservesim.cost.operators import Host, capture_sizes
+from agentservesim.cost.power import Power, power_of
 from agentservesim.cost.roofline import Roofline
 from agentservesim.cost.tablefiles import read_tables, step_tables
 from agentservesim.cost.tables import Tables
@@ -32,6 +33,7 @@ class Cost:
     num_gpu_blocks: KV blocks of an instance. kv_bytes_per_token: of all ranks together.
     layers: of the model. sparse: whether it has experts, which its data-parallel engines share.
     frontend_in_ps: client to scheduler queue; frontend_out_ps: token out of the engine to client.
+    accelerators: of an instance; power: what one of them draws and costs.
     provenance: which number came from where, for the result.
     """
 
@@ -42,6 +44,8 @@ class Cost:
     sparse: bool
     frontend_in_ps: int
     frontend_out_ps: int
+    accelerators: int
+    power: Power
     provenance: dict[str, str]
 
 
@@ -99,6 +103,8 @@ def build_cost(
         sparse=on.model.sparse,
         frontend_in_ps=to_ps(config.frontend_in_s),
         frontend_out_ps=to_ps(config.frontend_out_s),
+        accelerators=on.ranks * on.stages,
+        power=power_of(config, on.accelerator),
         provenance=provenance,
     )
 

@@ -16,7 +16,8 @@ from agentservesim.model import InputError
 class Accelerator:
     """One accelerator. FLOP/s are dense peaks; link and host figures are one direction.
 
-    `fp8_flops` is 0 where there are no fp8 tensor cores. `memory_bytes` is what the driver reports.
+    `fp8_flops` is 0 where there are no fp8 tensor cores. `memory_bytes` is what the driver reports, `max_w`
+    the limit of the board's power.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Accelerator:
     link: Literal["nvlink", "pcie"]
     link_bytes_per_s: float
     host_bytes_per_s: float
+    max_w: float
     source: str
 
     def peak_flops(self, fp8: bool) -> float:

@@ -49,6 +49,18 @@ class CostConfig(BaseModel):
     kv_cache_dtype: Literal["auto", "bfloat16", "float16", "fp8"] = Field(
         "auto", description="Type of the KV cache; auto is that of the weights."
     )
+    gpu_idle_w: float | None = Field(
+        None, ge=0.0, le=1e4, description="Watts of an idle accelerator; None is a share of its limit."
+    )
+    gpu_decode_w: float | None = Field(
+        None, ge=0.0, le=1e4, description="Watts in steps of decode alone; None is a share of its limit."
+    )
+    gpu_prefill_w: float | None = Field(
+        None, ge=0.0, le=1e4, description="Watts in steps with prefill; None is a share of its limit."
+    )
+    gpu_usd_per_hour: float | None = Field(
+        None, ge=0.0, le=1e4, description="Price of an accelerator for an hour; None is a published rent."
+    )
     gpu_memory_utilization: float = Field(
         0.92,
         gt=0.0,
@@ -97,8 +109,8 @@ class CostConfig(BaseModel):
         0.3e-3,
         ge=0.0,
         le=1.0,
-        description="The host's own work for a step, in seconds: scheduling, inputs, outputs. It is hidden beside "
-        "the accelerator's work with asynchronous scheduling, and waited for without.",
+        description="The host's own work for a step, in seconds: scheduling, inputs, outputs. It is hidden "
+        "beside the accelerator's with asynchronous scheduling, and waited for without.",
     )
     host_work_per_sequence_s: float = Field(
         15e-6, ge=0.0, le=1.0, description="What each sequence of the step adds to that, in seconds."

@@ -56,7 +56,7 @@ class Counts:
 
 
 class Busy(NamedTuple):
-    """Picoseconds that an instance's accelerators spent in steps with prefill, and in steps of decode alone."""
+    """Picoseconds that an instance's accelerators spent in steps with prefill, and of decode alone."""
 
     prefill_ps: int
     decode_ps: int

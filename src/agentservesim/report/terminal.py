@@ -129,12 +129,35 @@ def _facts(summary: Summary) -> RenderableType:
     table.add_row(
         "preemptions", f"{counts['preemptions']:,} ({_count(tokens['recomputed'])} tokens computed again)"
     )
+    if "cost" in summary:
+        table.add_row("cost", _cost(summary["cost"]))
     for group in summary["provenance"]["instances"]:
         source = group["sources"]["step_time"].partition(",")[0]
         table.add_row(group["name"], f"{group['num_gpu_blocks']:,} KV blocks each; step times: {source}")
     took = f"{summary['wall_s']:.2f} s of real time ({speed:,.0f} times faster)"
     table.add_row("simulated", f"{_duration(summary['simulated_s'])} in {took}")
     return table
+
+
+def _cost(cost: Summary) -> str:
+    """Energy and, where prices are known, money."""
+    per_program = (
+        "" if cost["energy_per_program_j"] is None else f" ({_kwh(cost['energy_per_program_j'])} a program)"
+    )
+    text = f"{_kwh(cost['energy_j'])}{per_program}"
+    if cost["usd"] is None:
+        return text
+    parts = [
+        ("a program", cost["usd_per_program"]),
+        ("for 1M output tokens", cost["usd_per_million_output_tokens"]),
+    ]
+    shares = ", ".join(f"${number(usd)} {what}" for what, usd in parts if usd is not None)
+    return f"{text}, ${number(cost['usd'])} of rent ({shares})"
+
+
+def _kwh(joules: float) -> str:
+    kwh = joules / 3.6e6
+    return f"{number(kwh)} kWh" if kwh >= 1 else f"{number(kwh * 1e3)} Wh"
 
 
 def _memory(summary: Summary) -> RenderableType | None:

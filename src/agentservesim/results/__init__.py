@@ -1,5 +1,6 @@
 """What a run leaves behind: tables, metrics with their definitions, a summary, a folder."""
 
+from agentservesim.results.expenses import Use
 from agentservesim.results.metric import TABLES, Metric
 from agentservesim.results.metrics import METRICS, find_metric
 from agentservesim.results.recorder import Pool, Recorder
@@ -20,6 +21,7 @@ __all__ = [
     "Result",
     "Summary",
     "Targets",
+    "Use",
     "check_target",
     "comparable",
     "find_metric",

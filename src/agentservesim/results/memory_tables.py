@@ -41,13 +41,16 @@ COLUMNS: dict[str, str] = {
 
 def transfer_table(recorder: Recorder) -> pl.DataFrame:
     """One row per copy, in order of their ends."""
-    return pl.DataFrame(recorder.transfers()).select(
+    texts = dict.fromkeys(("link", "verb", "program_id", "session_id"), pl.String)
+    return pl.DataFrame(recorder.transfers(), schema_overrides=texts).select(
         "instance", "link", "verb", pl.exclude("instance", "link", "verb")
     )
 
 
 def residency_table(recorder: Recorder) -> pl.DataFrame:
-    """One row per tier whenever a gap or a copy begins or ends or a pin breaks, in order of time."""
+    """One row per tier whenever a gap or a copy begins or ends, a turn is admitted, a session ends or a pin
+    breaks, in order of time.
+    """
     frame = pl.DataFrame(recorder.changes())
     size = pl.Series([pool.block_bytes for pool in recorder.pools], dtype=pl.Int64).gather(frame["instance"])
     states = [(pl.col(f"{state}_blocks") * size).alias(f"{state}_bytes") for state in STATES]

@@ -218,6 +218,42 @@ METRICS: tuple[Metric, ...] = (
         "higher",
     ),
     Metric(
+        "cost.energy_j",
+        "J",
+        "run",
+        None,
+        "Energy of all accelerators until the run's end: idle, decode and prefill watts times their times.",
+        "lower",
+    ),
+    Metric(
+        "cost.energy_per_program_j", "J", "run", None, "cost.energy_j over the finished programs.", "lower"
+    ),
+    Metric(
+        "cost.energy_per_million_output_tokens_j",
+        "J",
+        "run",
+        None,
+        "cost.energy_j over the output tokens, times a million.",
+        "lower",
+    ),
+    Metric(
+        "cost.usd",
+        "USD",
+        "run",
+        None,
+        "Rent of all accelerators until the run's end, idle or not; none where a price is unknown.",
+        "lower",
+    ),
+    Metric("cost.usd_per_program", "USD", "run", None, "cost.usd over the finished programs.", "lower"),
+    Metric(
+        "cost.usd_per_million_output_tokens",
+        "USD",
+        "run",
+        None,
+        "cost.usd over the output tokens, times a million.",
+        "lower",
+    ),
+    Metric(
         "goodput.turns_per_s",
         "1/s",
         "run",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from agentservesim.kv.links import Link, Network
 from agentservesim.kv.residency import Residency, ResidencyRecord, TransferRecord
 from agentservesim.model import InputError, StepRecord, TurnRecord
+from agentservesim.results.expenses import Use
 
 TURN_NAMES = tuple(f.name for f in fields(TurnRecord) if f.type == "str")
 TURN_NUMBERS = tuple(f.name for f in fields(TurnRecord) if f.type == "int")
@@ -41,7 +42,8 @@ class Recorder:
     """Keeps every turn, and every step if asked to: 8 bytes a number, one row after the other.
 
     `tiers` are the names of the tiers below HBM. `pools` and `memories` are there where KV is pinned or
-    moved: one each for every instance. `rejected` has the arrivals of programs that admission turned away.
+    moved: one each for every instance. `rejected` has the arrivals of programs that admission turned away,
+    `uses` what the accelerators did.
     """
 
     def __init__(self, wants_steps: bool = False, tiers: Sequence[str] = ()) -> None:
@@ -52,6 +54,7 @@ class Recorder:
         self.network: Network | None = None
         self.clock_ps = 0
         self.rejected: Mapping[str, int] = {}
+        self.uses: Sequence[Use] = ()
         self._names: list[tuple[str, ...]] = []
         self._turns = array("q")
         self._loaded = array("q")

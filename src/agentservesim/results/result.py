@@ -10,6 +10,7 @@ import polars as pl
 
 from agentservesim.model import Program
 from agentservesim.results import run_folder
+from agentservesim.results.expenses import expenses
 from agentservesim.results.memory_tables import (
     instance_table,
     link_table,
@@ -88,6 +89,10 @@ def make_result(
     tables = {"turns": turns, "programs": rows}
     if (rows["tenant"] != "").any():
         tables["tenants"] = tenant_table(rows)
+    if recorder.uses:
+        served = rows.filter(pl.col("status") != "rejected").height
+        tokens = int(turns["output_tokens"].sum())
+        facts = {**facts, "cost": expenses(recorder.uses, recorder.clock_ps, served, tokens)}
     memory = _memory(recorder) if recorder.memories else {}
     summary = summarise(facts, {**tables, **memory}, recorder.tiers)
     if targets.objectives:

@@ -23,7 +23,7 @@ Summary = dict[str, Any]
 
 _ORDER = (
     *("schema_version", "incomplete", "scenario", "seed", "simulated_s", "wall_s", "cpu_s"),
-    *("counts", "tokens", "program", "turn", "throughput", "goodput", "fairness", "kv"),
+    *("counts", "tokens", "program", "turn", "throughput", "goodput", "fairness", "cost", "kv"),
     *("policy_figures", "provenance"),
 )
 
