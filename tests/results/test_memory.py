@@ -16,7 +16,7 @@ from agentservesim.kv.links import Link
 from agentservesim.kv.residency import Residency, ResidencyRecord, TransferRecord
 from agentservesim.model import PS_PER_S, InputError
 from agentservesim.results import METRICS, Pool, Recorder, Result, make_result
-from agentservesim.results.memory_tables import COLUMNS
+from agentservesim.results.memory_tables import COLUMNS, transfer_table
 from agentservesim.results.tables import COLUMNS as TURN_COLUMNS
 from agentservesim.scenario import RunError, simulate
 from tests.results.test_results import FACTS, FIRST, KNOWN, PROGRAMS, SECOND
@@ -263,3 +263,15 @@ def test_a_policy_may_be_an_object_and_what_it_did_is_kept_when_it_fails(tmp_pat
 def test_what_is_no_policy_is_refused() -> None:
     with pytest.raises(InputError, match="a residency needs the method place"):
         simulate(scenario("lru"), residency=cast(Any, object()))
+
+
+def test_columns_of_text_are_text_where_nothing_was_copied() -> None:
+    recorder = Recorder(tiers=["slow-ram"])
+    recorder.watch([memory(link(0, 0), 0, 0)], [Pool(10, 100)])
+    table = transfer_table(recorder)
+    assert {name for name, kind in table.schema.items() if kind == pl.String} == {
+        "link",
+        "verb",
+        "program_id",
+        "session_id",
+    }

@@ -306,7 +306,7 @@ const charts = {
     const maps = [
       { name: "turns waiting", rows: data.waiting, ramp: [look.orange, look.red], show: format.number },
       { name: "HBM in use", rows: data.kv, ramp: [look.sky, look.blue], show: format.share },
-    ].map((map) => ({ ...map, ramp: [look.card, ...(look.dark ? map.ramp.reverse() : map.ramp)] }));
+    ].map((map) => ({ ...map, full: Math.max(...map.rows.flat(), 1), ramp: [look.card, ...(look.dark ? map.ramp.reverse() : map.ramp)] }));
     const row = Math.max(16, Math.min(34, 260 / instances.length));
     const each = 34 + row * instances.length + 38;
     const left = look.narrow ? 84 : 120;
@@ -327,10 +327,10 @@ const charts = {
           categoryAxis(look, instances, { gridIndex: i, inverse: true, axisLabel: { color: look.text, width: left - 10, overflow: "truncate" } })),
         tooltip: { trigger: "item" },
         visualMap: maps.map((map, i) => ({
-          type: "continuous", seriesIndex: i, min: 0, max: Math.max(...map.rows.flat(), 1e-9), calculable: false,
+          type: "continuous", seriesIndex: i, min: 0, max: map.full, calculable: false,
           orient: "horizontal", right: 24, top: each * i - 2, itemWidth: 10, itemHeight: 90,
           inRange: { color: map.ramp }, textStyle: { color: look.soft },
-          text: [map.show(Math.max(...map.rows.flat())), "0"],
+          text: [map.show(map.full), "0"],
         })),
         series: maps.map((map, i) => ({
           name: map.name, type: "heatmap", xAxisIndex: i, yAxisIndex: i, progressive: 0,

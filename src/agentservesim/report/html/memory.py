@@ -95,7 +95,7 @@ def heat(run: SavedRun) -> dict[str, Any]:
     edges = bins(run.end_s, HEAT_BINS)
     names = run.instance_names()
     groups = np.array_split(np.arange(len(names)), min(len(names), MAX_ROWS))
-    labels = [names[g[0]] if len(g) == 1 else f"{names[g[0]]} to {names[g[-1]]}" for g in groups]
+    labels = [names[g[0]] if len(g) == 1 else f"no. {g[0]} to {g[-1]}" for g in groups]
     waiting, used = _waiting(run, edges), _used(run, edges)
     nothing = np.zeros(HEAT_BINS)
 
