@@ -120,6 +120,13 @@ def test_the_residency_policy_of_the_docs_is_short_and_keeps_the_laws(written: P
     assert " passed" in done.stdout
 
 
+def test_the_router_of_the_docs_keeps_the_laws(written: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_sticky.py"]
+    done = subprocess.run(command, cwd=written, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+
+
 def test_the_residency_policy_of_the_docs_loads_in_three_ways(written: Path) -> None:
     from agentservesim import Scenario, WorkloadConfig, simulate
 
