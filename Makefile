@@ -7,11 +7,11 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constrain
 JOBS ?= 2
 VLLM_PYTHON ?= V/bin/python
 
-.PHONY: help demo test check lint bench oracle real vllm-cpu browser docs clean
+.PHONY: help demo test check lint bench bench-tiers fuzz oracle real vllm-cpu browser docs clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/core: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "agentservesim needs Python 3.11 or newer: install it, or make PYTHON=/path/to/python"; exit 2; }
@@ -38,6 +38,12 @@ lint: $(VENV)/dev ## ruff, mypy --strict, import-linter
 	$(BIN)/lint-imports --no-logo
 
 check: lint test ## lint and test: what a change must pass
+
+bench-tiers: $(VENV)/core ## what DRAM and SSD tiers cost, for each residency policy
+	$(BIN)/python -m benchmarks.tiers
+
+fuzz: $(VENV)/dev ## 10^5 random sequences of events over four tiers, under policies that behave badly (an hour)
+	$(BIN)/python -m pytest -m slow tests/engine/test_residency_random.py
 
 bench: $(VENV)/core ## speed: 1,000 and 10,000 programs, and turns of growing context
 	$(BIN)/python -m benchmarks

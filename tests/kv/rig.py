@@ -43,13 +43,14 @@ class Rig:
         tiers: Sequence[tuple[str, int]] = (("dram", 100),),
         instances: int = 1,
         scope: str = "instance",
+        per: str = "tier",
     ) -> None:
         self.kernel = Kernel()
         names = [name for name, _ in tiers]
         pairs = [("hbm", name) for name in names] + list(pairwise(names))
         memory = MemoryConfig(
             tiers=tuple(TierConfig(name=n, capacity_bytes=b, scope=scope) for n, b in tiers),
-            links=tuple(LinkConfig(between=p, down_bytes_per_s=1, up_bytes_per_s=1) for p in pairs),
+            links=tuple(LinkConfig(between=p, down_bytes_per_s=1, up_bytes_per_s=1, per=per) for p in pairs),
         )
         shape = KvShape(BLOCK, 1)
         self.transfers: list[TransferRecord] = []

@@ -405,6 +405,17 @@ def test_a_shared_tier_is_ranked_with_the_sessions_of_all() -> None:
     assert (rig.has(first, "dram"), rig.has(second, "dram")) == (4, 2)
 
 
+@pytest.mark.parametrize(("per", "arrives_s"), [("tier", [4, 8]), ("instance", [4, 4])])
+def test_who_shares_a_tier_may_share_its_link_or_have_one_each(per: str, arrives_s: list[int]) -> None:
+    rig = Rig(Script(DOWN, DOWN), instances=2, scope="fleet", per=per)
+    first, second = content(4), content(4)
+    rig.turn("a", first)
+    rig.turn("b", second, rig.models[1])
+    rig.run(20)
+    assert [record.end_ps for record in rig.transfers] == [at * S for at in arrives_s]
+    assert (rig.has(first, "dram"), rig.has(second, "dram")) == (4, 4)
+
+
 # ---- what listeners hear, and bad answers -------------------------------------------------------
 
 
@@ -454,6 +465,8 @@ def ticking(answer: object) -> Script:
             Script(spill={"hbm": "tape"}),
             r"spill from 'hbm' to 'tape': it must lead to a slower one of hbm, dram",
         ),
+        (Script(needs=("ssd",)), r"residency Script needs tier 'ssd', which is no tier here; there are dram"),
+        (Script(uses=("drm",)), r"residency Script uses tier 'drm', .*; did you mean 'dram'\?"),
         (Script(spill={"dram": "hbm"}), r"spill from 'dram' to 'hbm'"),
         (Script(spill="dram"), r"spill is 'dram'; it must map tiers to slower ones"),
         (Script(min_hits=-1), r"min_hits is -1; it must be a whole number"),
@@ -464,3 +477,9 @@ def test_bad_answers_are_told_in_one_line(policy: object, says: str) -> None:
     with pytest.raises(InputError, match=says) as caught:
         start(policy)
     assert "\n" not in str(caught.value)
+
+
+def test_a_policy_may_use_tiers_where_there_are_any_and_need_them_anywhere() -> None:
+    Rig(Script(uses=("dram",)), tiers=())
+    with pytest.raises(InputError, match="needs tier 'dram', which is no tier here; there are none"):
+        Rig(Script(needs=("dram",)), tiers=())

@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Any
 
 from agentservesim.kv.config import HBM
+from agentservesim.lookup import near_or_all
 from agentservesim.model import InputError
 from agentservesim.policies.protocols import ChainView, Event, GapEnded, OraclePolicy, Placement, ServerView
 
@@ -24,6 +25,9 @@ class Advice:
         self._policy = policy
         self._name = f"residency {type(policy).__name__}"
         self._known = (HBM, "cache", "drop", *tiers)
+        self._check_named("needs", tiers)
+        if tiers:
+            self._check_named("uses", tiers)
         spill = getattr(policy, "spill", None) or {}
         self.spill = self._spill(spill, (HBM, *tiers)) if tiers else {}
         self.min_hits = self._whole("min_hits")
@@ -95,6 +99,13 @@ class Advice:
         if until is not None and not (isinstance(until, (int, float)) and abs(until) < FARTHEST_S):
             raise InputError(f"{where} until_s {until!r}; it must be a time in seconds, or None")
         return placement
+
+    def _check_named(self, attribute: str, tiers: Sequence[str]) -> None:
+        """The tiers that a policy names must be there."""
+        for name in getattr(self._policy, attribute, None) or ():
+            if name not in tiers:
+                there_are = near_or_all(name, tiers) if tiers else "; there are none"
+                raise InputError(f"{self._name} {attribute} tier '{name}', which is no tier here{there_are}")
 
     def _spill(self, spill: object, names: tuple[str, ...]) -> dict[str, str]:
         """Checked: each tier spills to one that is slower."""

@@ -45,6 +45,10 @@ class LinkConfig(BaseModel):
         0.0, ge=0, allow_inf_nan=False, description="A smaller transfer takes as long as this."
     )
     duplex: Literal["full", "half"] = Field("full", description="Whether both directions run at once.")
+    per: Literal["tier", "instance"] = Field(
+        "tier",
+        description="Where instances share the tier: one link that all of them contend for, or one for each.",
+    )
     sharing: Literal["fifo", "processor"] = Field(
         "fifo", description="fifo: one transfer after the other; processor: all at once, each with its share."
     )

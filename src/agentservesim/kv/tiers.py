@@ -6,7 +6,7 @@ first. What is on its way into a tier holds its blocks from the start and can be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -49,24 +49,30 @@ class Tier:
 
 
 def build_tiers(memory: MemoryConfig, shapes: Sequence[KvShape], kernel: Kernel) -> list[tuple[Tier, ...]]:
-    """The tiers of every instance, shared ones being the same pool behind the same link.
+    """The tiers of every instance; who shares one has the same pool, and the same links or each their own.
 
     Raises InputError where a tier is smaller than a block, or shared by instances whose KV differs.
     """
-    made: dict[tuple[str, int], tuple[KvShape, Tier]] = {}
+    firsts: dict[tuple[str, int], tuple[KvShape, Tier]] = {}
     tiers: list[tuple[Tier, ...]] = []
     for index, shape in enumerate(shapes):
         own: list[Tier] = []
         for config in memory.tiers:
             key = config.name, _group(config, index, memory.instances_per_node)
-            if key not in made:
-                made[key] = shape, _make(config, memory, shape, kernel)
-            first, tier = made[key]
-            if first != shape:
-                raise InputError(
-                    f"tier '{config.name}': it is shared by instances with KV blocks of {first.block_bytes} "
-                    f"and {shape.block_bytes} bytes; give it scope 'instance', or make the instances equal"
-                )
+            if key not in firsts:
+                links = _links(config, memory, shape, kernel, {})
+                tier = Tier(config.name, _pool(config, shape), links[HBM], links)
+                firsts[key] = shape, tier
+            else:
+                first, shared = firsts[key]
+                if first != shape:
+                    raise InputError(
+                        f"tier '{config.name}': it is shared by instances with KV blocks of "
+                        f"{first.block_bytes} and {shape.block_bytes} bytes; give it scope 'instance', or "
+                        "make the instances equal"
+                    )
+                links = _links(config, memory, shape, kernel, shared.links)
+                tier = Tier(config.name, shared.pool, links[HBM], links, shared.sharers)
             own.append(tier)
         tiers.append(tuple(own))
     return tiers
@@ -76,21 +82,32 @@ def _group(config: TierConfig, index: int, per_node: int) -> int:
     return {"instance": index, "node": index // per_node, "fleet": 0}[config.scope]
 
 
-def _make(config: TierConfig, memory: MemoryConfig, shape: KvShape, kernel: Kernel) -> Tier:
+def _pool(config: TierConfig, shape: KvShape) -> BlockPool:
     blocks = int(config.capacity_bytes // shape.block_bytes)
     if blocks < 1:
         raise InputError(
             f"tier '{config.name}': capacity_bytes {config.capacity_bytes:.0f} is less than a KV block "
             f"({shape.block_bytes} bytes)"
         )
-    ranks = shape.ranks if config.scope == "instance" else 1
+    return BlockPool(blocks + 1, shape.block_size)
+
+
+def _links(
+    config: TierConfig, memory: MemoryConfig, shape: KvShape, kernel: Kernel, shared: Mapping[str, Link]
+) -> dict[str, Link]:
+    """An instance's links to a tier from the faster ones: new ones of its own, or those that are `shared`."""
     links: dict[str, Link] = {}
     names = [HBM, *(tier.name for tier in memory.tiers)]
     for above in names[: names.index(config.name)]:
         found = _find({above, config.name}, memory.links)
-        if found is not None:
-            links[above] = Link(found, kernel, ranks)
-    return Tier(config.name, BlockPool(blocks + 1, shape.block_size), links[HBM], links)
+        if found is None:
+            continue
+        own = config.scope == "instance" or found.per == "instance"
+        if own or above not in shared:
+            links[above] = Link(found, kernel, shape.ranks if own else 1)
+        else:
+            links[above] = shared[above]
+    return links
 
 
 def _find(ends: set[str], links: Sequence[LinkConfig]) -> LinkConfig | None:

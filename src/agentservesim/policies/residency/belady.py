@@ -22,6 +22,11 @@ class Belady(OraclePolicy):
     def __post_init__(self) -> None:
         super().__init__()
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The tier that gets copies, if one is named."""
+        return (self.copy_to,) if self.copy_to else ()
+
     def place(self, chain: ChainView, server: ServerView) -> Placement:
         """Nothing is pinned."""
         return Placement(self.copy_to, copy=True) if self.copy_to else CACHE

@@ -41,6 +41,11 @@ class CacheTtl:
     def __post_init__(self) -> None:
         self.write_price = self.write_price or WRITE_PRICES[300.0 if self.ttl_s <= 300 else 3600.0]
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The tier that KV is kept in, if that is not HBM."""
+        return (self.tier,) if self.tier != "hbm" else ()
+
     def place(self, chain: ChainView, server: ServerView) -> Placement:
         """Keep it for the time to live, counted from the end of the turn."""
         until_s = chain.gap_started_s + self.ttl_s

@@ -44,6 +44,11 @@ class Continuum:
         elif isinstance(event, ProgramEnded):
             self._turns.add(event.turns)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The tier that KV would be reloaded from, if one is named."""
+        return (self.offload,) if self.offload else ()
+
     def place(self, chain: ChainView, server: ServerView) -> Placement:
         """Pin for the time to live; what has outlived it is left to LRU."""
         pinned = chain.pinned_until_s is not None and chain.pinned_until_s > server.now_s

@@ -14,6 +14,11 @@ class Demote:
     tier: str = "dram"
     copy: bool = False
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The tier that KV is moved to."""
+        return (self.tier,)
+
     def place(self, chain: ChainView, server: ServerView) -> Placement:
         """Copy it down; with `copy`, HBM keeps its own for LRU (write-through)."""
         return Placement(self.tier, copy=self.copy)

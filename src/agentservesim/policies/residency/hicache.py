@@ -47,6 +47,11 @@ class HiCache:
             self.spill = {"hbm": self.host} | ({self.host: self.storage} if self.storage else {})
         self._back_s: dict[tuple[str, str], float] = {}
 
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """Host memory and, if it is named, the storage."""
+        return (self.host, self.storage) if self.storage else (self.host,)
+
     def place(self, chain: ChainView, server: ServerView) -> Placement:
         """Copy to the host, and, asked again when that is there, from HBM to the storage as well."""
         hits = chain.turns_done

@@ -44,6 +44,11 @@ class InferCept:
             self._means.add(tool_of(event.chain), event.gap_s)
             self._kept.get(event.chain.instance, {}).pop(_session(event.chain), None)
 
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """The tier that takes what is swapped."""
+        return (self.tier,) if self.swap else ()
+
     def place(self, chain: ChainView, server: ServerView) -> Placement:
         """Swap as far as the link has time for it; preserve or discard what is left."""
         kept, session = self._kept.setdefault(chain.instance, {}), _session(chain)
