@@ -11,7 +11,7 @@ VLLM_PYTHON ?= V/bin/python
 .DEFAULT_GOAL := help
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/core: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "agentservesim needs Python 3.11 or newer: install it, or make PYTHON=/path/to/python"; exit 2; }

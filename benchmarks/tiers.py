@@ -1,8 +1,8 @@
-"""What tiers cost: the demo under each residency policy with DRAM and SSD, against the same run without tiers.
+"""What tiers cost: the demo under each residency policy with DRAM and SSD, against LRU without tiers.
 
 python -m benchmarks.tiers [--runs N] [POLICY ...]. Both runs take turns in one process; times are the least
-CPU seconds from the workload in memory to the result with its tables. Where a policy changes what the engine
-does (more or fewer steps, other hits), that is part of the ratio. `calls` is the ratio of Python's function
+CPU seconds from the workload in memory to the result with its tables. What a policy decides, and where it
+changes what the engine does (more or fewer steps, other hits), is part of the ratio. `calls` is the ratio of Python's function
 calls, which does not depend on how busy the machine is.
 """
 
