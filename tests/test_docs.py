@@ -120,8 +120,9 @@ def test_the_residency_policy_of_the_docs_is_short_and_keeps_the_laws(written: P
     assert " passed" in done.stdout
 
 
-def test_the_router_of_the_docs_keeps_the_laws(written: Path) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_sticky.py"]
+@pytest.mark.parametrize("laws", ["test_sticky.py", "test_calm.py"])
+def test_the_other_policies_of_the_docs_keep_the_laws(laws: str, written: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", laws]
     done = subprocess.run(command, cwd=written, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
