@@ -216,7 +216,7 @@ def test_every_metric_is_in_the_summary_and_nothing_else() -> None:
 
     summary = {k: v for k, v in result().summary.items() if k not in ("scenario", "provenance")}
     everywhere = {metric.name for metric in METRICS if "<" not in metric.name}
-    sometimes = ("kv.", "goodput.", "fairness.jain_tenants")
+    sometimes = ("kv.", "cost.", "goodput.", "fairness.jain_tenants")
     assert leaves(summary) == {name for name in everywhere if not name.startswith(sometimes)} | {
         "schema_version",
         "seed",
