@@ -165,7 +165,8 @@ def test_json_blocks_are_traces(page: str, block: str, tmp_path: Path) -> None:
     from agentservesim.workload import read_trace
 
     (tmp_path / "t.jsonl").write_text(json.dumps(json.loads(block)) + "\n")
-    assert read_trace(tmp_path / "t.jsonl").num_turns == 2
+    turns = len(re.findall(r'"output_(?:tokens|length)"', block))
+    assert read_trace(tmp_path / "t.jsonl").num_turns == turns > 0
 
 
 def test_links_lead_somewhere() -> None:
