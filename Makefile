@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 JOBS ?= 2
 VLLM_PYTHON ?= V/bin/python
+CLAUDE_CODE ?= ../shared/data/traces/entire-claude-code/requests.jsonl.gz
 
-.PHONY: help demo test check lint bench bench-tiers fuzz oracle real vllm-cpu browser docs clean
+.PHONY: help demo test check lint bench bench-tiers fuzz oracle real compare-real vllm-cpu browser tables docs clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -57,9 +58,16 @@ vllm-cpu: $(VENV)/dev ## predict runs of real vLLM on this CPU: make vllm-cpu VL
 real: $(VENV)/dev ## run the real traces that lie in ../shared end to end
 	$(BIN)/python -m pytest -m real -rs tests
 
+compare-real: $(VENV)/core ## every bundle on the Claude Code traces in ../shared, at three loads (see docs/comparison.md)
+	$(BIN)/python examples/bundle_compare.py $(CLAUDE_CODE) --out out/bundles
+
 browser: $(VENV)/dev ## open the reports in headless Chromium (apt-get install chromium)
 	@$(PIP) -e '.[browser]'
 	$(BIN)/python -m pytest -m browser -rs tests
+
+tables: $(VENV)/dev ## make the measurements that ship with the package anew (docs/hardware.md)
+	@$(PIP) -e '.[tables]'
+	$(BIN)/python scripts/make_tables.py
 
 docs: $(VENV)/dev ## play the terminal sessions of README and docs/ anew
 	$(BIN)/python tests/test_docs.py
