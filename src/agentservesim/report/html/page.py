@@ -16,7 +16,15 @@ from agentservesim.report.html.pictures import report_data
 from agentservesim.report.saved_run import read_run
 
 REPORT = "report.html"
-_SCRIPTS = ("vendor/echarts.min.js", "format.js", "charts.js", "comparisons.js", "report.js")
+_SCRIPTS = (
+    "vendor/echarts.min.js",
+    "format.js",
+    "charts.js",
+    "programs.js",
+    "memory.js",
+    "comparisons.js",
+    "report.js",
+)
 
 
 def write_report(folder: str | Path) -> Path:
