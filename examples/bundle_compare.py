@@ -1,7 +1,7 @@
 """Every bundle on one trace at three loads: below, at and above saturation.
 
     python examples/bundle_compare.py TRACE [--rates R,R,R] [--seeds N] [--programs N] [--max-gap S]
-        [--instances N] [--dram BYTES] [--out FOLDER] [--jobs N]
+        [--instances N] [--bundle NAME ...] [--dram BYTES] [--out FOLDER] [--jobs N]
 
 Four H100 with Llama 3.1 8B by default. The same arrivals for all, drawn at each rate; no gap is longer than
 --max-gap. Arms that can use a tier below HBM are run with and without DRAM of --dram bytes an instance.
@@ -41,7 +41,8 @@ COLUMNS: dict[str, tuple[str, float, str]] = {
 
 def arms(options: argparse.Namespace, rate: float) -> list[Arm]:
     """The default policies, every bundle, and those that use DRAM with it."""
-    chosen: dict[str, dict[str, Any]] = {DEFAULT: {}, **{name: {"policy": name} for name in BUNDLES}}
+    names = options.bundle or BUNDLES
+    chosen: dict[str, dict[str, Any]] = {DEFAULT: {}, **{name: {"policy": name} for name in names}}
     memory = {
         "tiers": [{"name": "dram", "capacity_bytes": options.dram}],
         "links": [{"between": ("hbm", "dram"), "kind": "pcie5-x16"}],
@@ -79,11 +80,12 @@ def main() -> None:
     """Print a table for each rate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("trace")
-    parser.add_argument("--rates", default="0.005,0.008,0.012")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--programs", type=int)
+    parser.add_argument("--rates", default="0.005,0.008,0.016")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--programs", type=int, default=120)
     parser.add_argument("--max-gap", type=float, default=300.0)
     parser.add_argument("--instances", type=int, default=4)
+    parser.add_argument("--bundle", action="append", choices=BUNDLES)
     parser.add_argument("--dram", type=float, default=100e9)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--jobs", type=int)

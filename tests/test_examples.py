@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +153,16 @@ def test_what_is_pinned_others_wait_for() -> None:
 def test_a_pin_of_no_time_is_lru() -> None:
     none, lru = (ran("ttl", f"residency={policy}") for policy in ("'ttl,ttl_s=0'", "lru"))
     assert none.turns.equals(lru.turns)
+
+
+def test_bundles_are_compared_on_any_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    script = runpy.run_path(str(FOLDER / "bundle_compare.py"))
+    words = ["demo", "--programs", "1", "--rates", "1", "--instances", "1", "--jobs", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["bundle_compare.py", *words, "--bundle", "vllm", "--dram", "0"])
+        script["main"]()
+    told = capsys.readouterr().out
+    # One instance and one program: round robin is affinity.
+    (default,) = re.findall(r"\| `default` \| ([\d,]+) \|  \|(.*)\|", told)
+    (vllm,) = re.findall(r"\| `vllm` \| ([\d,]+) \| \+0%[^|]*\|(.*)\|", told)
+    assert default == vllm
