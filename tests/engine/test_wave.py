@@ -96,16 +96,16 @@ def compare(scenario: FleetScenario) -> Counter[str]:
     return Counter(leaps=counts.leaps, steps=counts.steps, preemptions=counts.preemptions)
 
 
-@settings(max_examples=250)
+@settings(max_examples=100)
 @given(SEEDS)
 def test_leap_equals_step(seed: int) -> None:
     compare(draw_waves(seed))
 
 
 def test_the_comparison_sees_leaps_and_preemptions() -> None:
-    tally = sum((compare(draw_waves(seed)) for seed in range(120)), Counter[str]())
-    assert tally["leaps"] > 100
-    assert tally["preemptions"] > 10
+    tally = sum((compare(draw_waves(seed)) for seed in range(50)), Counter[str]())
+    assert tally["leaps"] > 50
+    assert tally["preemptions"] > 3
 
 
 @settings(max_examples=100)
