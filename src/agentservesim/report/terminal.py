@@ -33,7 +33,7 @@ _BAR = 40
 
 def print_summary(summary: Summary, file: TextIO, saved: str | None = None) -> None:
     """Print the result table; `saved` is the run folder, if there is one."""
-    console = Console(file=file, highlight=False, width=None if file.isatty() else 100)
+    console = Console(file=file, highlight=False, width=None if file.isatty() else 120)
     with console.capture() as screen:
         console.print(Text(title(summary), style="bold"))
         parts = (_latencies, _time_share, _facts, _memory, _fairness)
@@ -55,9 +55,10 @@ def title(summary: Summary) -> str:
     fleet = " + ".join(f"{g['count']} x {g['gpu']} ({_model(g)})" for g in scenario["instances"])
     programs = "synthetic programs" if summary["provenance"]["workload"]["synthetic"] else "programs"
     served = f"{counts['programs']:,} {programs}, {counts['turns']:,} turns"
+    scheduler = "" if scenario["scheduler"] == "fcfs" else f", {scenario['scheduler']}"
     residency = f", residency {scenario['residency']}" if "kv" in summary else ""
     oracle = " (an oracle: it knows the future)" if summary["provenance"].get("oracle") else ""
-    return f"{scenario['name']}: {served} on {fleet}, {scenario['router']}{residency}{oracle}"
+    return f"{scenario['name']}: {served} on {fleet}, {scenario['router']}{scheduler}{residency}{oracle}"
 
 
 def hint(summary: Summary) -> str:
