@@ -2,8 +2,8 @@
 
 python -m benchmarks.tiers [--runs N] [POLICY ...]. Both runs take turns in one process; times are the least
 CPU seconds from the workload in memory to the result with its tables. What a policy decides, and where it
-changes what the engine does (more or fewer steps, other hits), is part of the ratio. `calls` is the ratio of Python's function
-calls, which does not depend on how busy the machine is.
+changes what the engine does (more or fewer steps, other hits), is part of the ratio. `calls` is the ratio of
+Python's function calls, which does not depend on how busy the machine is.
 """
 
 from __future__ import annotations
