@@ -14,7 +14,7 @@ from agentservesim.model import Path, to_s
 from agentservesim.policies.protocols import QueuedTurn
 
 ESTIMATES = 4096
-"""Estimated prefill times that are remembered."""
+"""Prices of chunks that are remembered."""
 
 
 class Estimates:
@@ -23,14 +23,16 @@ class Estimates:
     def __init__(self, step_time: StepTime, chunk: int) -> None:
         self._step_time = step_time
         self._chunk = chunk
-        self.prefill_s = lru_cache(ESTIMATES)(self._prefill_s)
+        self._price_ps = lru_cache(ESTIMATES)(self._chunk_ps)
 
-    def _prefill_s(self, tokens: int, history: int = 0) -> float:
+    def _chunk_ps(self, tokens: int, history: int) -> int:
+        return self._step_time.step_ps(Batch.of(self._step_time.knots, [(tokens, history)]))
+
+    def prefill_s(self, tokens: int, history: int = 0) -> float:
         """Time to compute tokens behind `history` others, alone, in chunks of the step budget."""
-        knots, total, end = self._step_time.knots, 0, history + tokens
-        for at in range(history, end, self._chunk):
-            total += self._step_time.step_ps(Batch.of(knots, [(min(self._chunk, end - at), at)]))
-        return to_s(total)
+        end = history + tokens
+        chunks = ((min(self._chunk, end - at), at) for at in range(history, end, self._chunk))
+        return to_s(sum(self._price_ps(*chunk) for chunk in chunks))
 
     def step_s(self, rows: int, counts: Sequence[int], contexts: Sequence[int]) -> float:
         """Duration of a step of decode rows alone; 0 without any."""

@@ -27,7 +27,7 @@ class Preble:
 
     def begin(self, instances: int, seed: int) -> None:
         """Nothing is known yet."""
-        self._index = PrefixIndex(instances)
+        self._index: PrefixIndex | None = None
         self._work: deque[tuple[float, int, float, int, int]] = deque()
         self._load_s, self._hits, self._prompts = [0.0] * instances, [0] * instances, [0] * instances
         self._replies, self._reply_tokens = 0, 0
@@ -41,14 +41,20 @@ class Preble:
     def route(self, turn: TurnView, instances: Sequence[InstanceView], now_s: float) -> Choice:
         """Exploit or explore."""
         self._forget(now_s - self.window_s)
-        load_s, matches = self._load_s, self._index.match(turn.path, now_s)
+        if self._index is None:
+            largest = max(instance.num_blocks * instance.block_size for instance in instances)
+            self._index = PrefixIndex(len(instances), capacity=largest)
+        known, load_s = self._index, self._load_s
+        matches = known.match(turn.path, now_s)
         best = max(matches)
         missed_s = [
             instance.prefill_s(turn.prompt_tokens - match, match)
             for instance, match in zip(instances, matches, strict=True)
         ]
         costs = [
-            load_s[i] + self._eviction_s(instance, turn.prompt_tokens - matches[i]) + missed_s[i]
+            load_s[i]
+            + self._eviction_s(instance, turn.prompt_tokens - matches[i], known.tokens[i])
+            + missed_s[i]
             for i, instance in enumerate(instances)
         ]
         index = lowest(costs).index
@@ -59,13 +65,13 @@ class Preble:
         steps_s = instances[index].step_s / max(instances[index].running, 1)
         work_s = missed_s[index] + steps_s * self._reply_tokens / max(self._replies, 1)
         self._note(now_s, index, work_s, matches[index], turn.prompt_tokens)
-        self._index.insert(index, turn.path, now_s)
+        known.insert(index, turn.path, now_s)
+        known.evict(index)
         return Choice(index, costs)
 
-    def _eviction_s(self, instance: InstanceView, new_tokens: int) -> float:
+    def _eviction_s(self, instance: InstanceView, new_tokens: int, held: int) -> float:
         i = instance.index
-        room = instance.num_blocks * instance.block_size - self._index.tokens[i]
-        evicted = min(max(new_tokens - room, 0), instance.num_blocks * instance.block_size)
+        evicted = min(max(held + new_tokens - instance.num_blocks * instance.block_size, 0), new_tokens)
         if not evicted or not self._prompts[i]:
             return 0.0
         return instance.prefill_s(evicted) * self._hits[i] / self._prompts[i]
