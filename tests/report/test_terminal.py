@@ -17,6 +17,7 @@ def summary(**changes: Any) -> dict[str, Any]:
         "scenario": {
             "name": "s",
             "router": "round-robin",
+            "scheduler": "fcfs",
             "instances": [
                 {"count": 2, "gpu": "h100-sxm", "model": "qwen3-32b", "tensor_parallel_size": 2},
                 {"count": 1, "gpu": "l40s", "model": "models/mine/config.json", "tensor_parallel_size": 1},
