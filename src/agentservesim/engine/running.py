@@ -101,8 +101,10 @@ class Running:
         if self._prefills:
             # Whoever stands behind a prefill may find the budget or the pool used up by it.
             if self._prefills[0].place < self._last_row_place:
+                # Nor is the order kept in which both write shared content. Rationed prompts stand before rows
+                # for long and go on at once: their stores may differ by a block from those taken in order.
                 wanted = sum(self._wanted(request, cap) for request in self._prefills)
-                if rows.count + wanted > budget:
+                if not self._caps or rows.count + wanted > budget:
                     return False
             size = self.config.block_size
             for request in self._prefills:
