@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentservesim.cost import CostConfig, build_cost, list_tables
+from agentservesim.cost import CostConfig, build_cost, composed, list_tables
 from agentservesim.cost.accelerators import list_gpus, load_accelerator
 from agentservesim.cost.base import Batch
 from agentservesim.cost.composed import compose, fitted_efficiency, unmeasured
@@ -219,6 +219,26 @@ def test_composing_is_quick() -> None:
     start = time.process_time()
     _tables(on)
     assert time.process_time() - start < 0.25
+
+
+@pytest.mark.parametrize(
+    ("gpu", "model"), [("h100-sxm", "llama-3.1-8b"), ("l40s", "qwen3-8b"), ("b200", "qwen3-32b")]
+)
+def test_contexts_left_out_cost_half_a_percent_at_most(
+    gpu: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on = _on(model, gpu)
+    few = _tables(on)
+    monkeypatch.setattr(composed, "_TOLERANCE", 1e-9)
+    every = _tables(on)
+    assert len(few.knots) < len(every.knots)
+    errors = []
+    for rows in (1, 4, 16, 64, 256):
+        for context in np.geomspace(64, 100_000, 40).astype(int).tolist():
+            if rows * context < 1_000_000:
+                ours, exact = (t.step_ps(Batch.of(t.knots, contexts=[context] * rows)) for t in (few, every))
+                errors.append(abs(ours / exact - 1.0))
+    assert np.mean(errors) < 0.005
 
 
 def test_experts_are_found_by_ranks_or_engines() -> None:
