@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from benchmarks.speed import Report
 
 BUDGET_RATIO = 2.0
-FAMILIES = ("scheduler", "router")
-PLAIN = {"scheduler": "fcfs", "router": "session-affinity"}
+FAMILIES = ("scheduler", "router", "admission")
+PLAIN = {"scheduler": "fcfs", "router": "session-affinity", "admission": "always"}
 
 
 def loads() -> dict[str, Plan]:
@@ -38,7 +38,8 @@ def loads() -> dict[str, Plan]:
 
 def costs(family: str, plan: Plan, runs: int) -> dict[str, tuple[float, float]]:
     """CPU time of each policy of a family over that of the plain one, and turns that wait at a time."""
-    names = sorted(list_policies(family).keys() - list_policies("admission").keys())
+    partners = list_policies("admission").keys() if family == "router" else set()
+    names = sorted(list_policies(family).keys() - partners)
     plans = {
         name: Plan(plan.scenario.model_copy(update={family: name}), plan.workload, plan.costs)
         for name in (PLAIN[family], *names)
