@@ -10,8 +10,8 @@ from agentservesim.engine.order import order_of
 from agentservesim.engine.request import Request
 from agentservesim.kernel import Kernel
 from agentservesim.kv.pool import Holding
-from agentservesim.policies import load_policy
 from agentservesim.model import StepRecord, TurnRecord
+from agentservesim.policies import load_policy
 from tests.engine.scenarios import InstanceScenario
 
 TIMES = ("arrival_ps", "scheduled_ps", "first_token_ps", "finish_ps", "queue_ps", "prefill_ps")

@@ -55,7 +55,8 @@ def title(summary: Summary) -> str:
     fleet = " + ".join(f"{g['count']} x {g['gpu']} ({_model(g)})" for g in scenario["instances"])
     programs = "synthetic programs" if summary["provenance"]["workload"]["synthetic"] else "programs"
     served = f"{counts['programs']:,} {programs}, {counts['turns']:,} turns"
-    scheduler = "" if scenario["scheduler"] == "fcfs" else f", {scenario['scheduler']}"
+    order = scenario.get("scheduler", "fcfs")
+    scheduler = "" if order == "fcfs" else f", {order}"
     residency = f", residency {scenario['residency']}" if "kv" in summary else ""
     oracle = " (an oracle: it knows the future)" if summary["provenance"].get("oracle") else ""
     return f"{scenario['name']}: {served} on {fleet}, {scenario['router']}{scheduler}{residency}{oracle}"

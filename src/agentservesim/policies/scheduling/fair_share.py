@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -23,6 +24,7 @@ class FairShare:
     weights: str = ""
     reply_weight: float = 2.0
     changes: ClassVar[Changes] = "never"
+    wants: ClassVar[Mapping[str, str]] = {"tenant": "all programs share one counter, which is fcfs"}
     _weights: dict[str, float] = field(default_factory=dict, init=False, repr=False)
     _counters: defaultdict[str, float] = field(
         default_factory=lambda: defaultdict(float), init=False, repr=False

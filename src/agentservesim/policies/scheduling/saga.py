@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -31,6 +32,7 @@ class SagaShare:
     slack_s: float = 1.0
     tick_s: float = 1.0
     changes: ClassVar[Changes] = "time"
+    wants: ClassVar[Mapping[str, str]] = {"deadline_s": "every program has the deadline of the parameter"}
     _active: dict[str, ProgramView] = field(default_factory=dict, init=False, repr=False)
     _served: dict[str, float] = field(default_factory=dict, init=False, repr=False)
     _mean: tuple[int, float] = field(default=(0, 1.0), init=False, repr=False)
