@@ -1,8 +1,7 @@
-"""The timeline, read with Perfetto's own classes and, where it is at hand, by its trace processor."""
+"""The timeline, read with Perfetto's own classes; its trace processor reads it in `test_perfetto_ui`."""
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -223,31 +222,3 @@ def test_steps_that_decode_the_same_batch_are_one_slice() -> None:
     slices, slice_of_step = step_slices(steps)
     assert slice_of_step.tolist() == [0, 1, 1, 2, 3]
     assert slices.select("start_s", "end_s", "steps").rows() == [(0, 1, 1), (1, 3, 2), (3, 4, 1), (9, 10, 1)]
-
-
-def test_perfetto_itself_reads_it(tiered: Path, run: SavedRun) -> None:
-    shell = shutil.which("trace_processor_shell")
-    if shell is None:
-        pytest.skip(
-            "Perfetto's trace_processor_shell is not on the PATH: its own reading of the trace is untested"
-        )
-    from perfetto.trace_processor import TraceProcessor, TraceProcessorConfig
-
-    path = str(write_trace(tiered))
-    with TraceProcessor(trace=path, config=TraceProcessorConfig(bin_path=shell)) as processor:
-
-        def number(query: str) -> int:
-            return int(next(iter(processor.query(query))).n)
-
-        turns = run.table("turns").height
-        assert number("select count(*) n from slice where name glob 'turn *'") == turns
-        assert number("select count(*) n from stats where severity = 'error' and value > 0") == 0
-        assert number("select count(*) n from slice where dur < 0") == 0
-        assert (
-            number(
-                "select count(distinct slice_out) n from flow join slice on slice_out = slice.id "
-                "where name glob 'turn *'"
-            )
-            == turns
-        )
-        assert number("select count(*) n from counter_track where name glob 'dram *'") == 4
