@@ -61,7 +61,7 @@ class SchedulerLaws:
             assert self.play(case, leap=True) == self.play(case, leap=False), f"case {seed}"
 
     def test_it_sees_no_future(self) -> None:
-        """Neither later gaps and turns nor longer replies change what was decided before (not for oracles)."""
+        """Neither later gaps and turns nor longer replies change what was decided before (but an oracle)."""
         if isinstance(self.make_policy(), OraclePolicy):
             raise SkipTest("an oracle: it is told how long replies will be")
         for seed in self.seeds:
