@@ -181,9 +181,9 @@ def ended(policy: Any, known: Known, now_s: float, prompt: int, reply: int = 0) 
     policy.observe(TurnEnded(known, "main", prompt, reply, 0))  # type: ignore[arg-type]
 
 
-def three(**parameters: Any) -> tuple[ThunderAgent, Whole, dict[str, Known]]:
+def three(decay: float = 0.0, **parameters: Any) -> tuple[ThunderAgent, Whole, dict[str, Known]]:
     """Programs of 300, 400 and 200 tokens on an instance of 1000."""
-    policy, fleet = ThunderAgent(buffer=10, **parameters), Whole()
+    policy, fleet = ThunderAgent(buffer=10, decay=decay, **parameters), Whole()
     known = {name: Known(name) for name in "abc"}
     for name, prompt in zip("abc", (300, 400, 200), strict=True):
         assert fleet.ask(policy, known[name], prompt=prompt) == ADMIT

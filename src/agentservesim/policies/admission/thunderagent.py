@@ -33,7 +33,7 @@ class ThunderAgent:
 
     tick_s: float = 5.0
     buffer: int = 100
-    decay: float = 0.0
+    decay: float = 1.0
     patience_s: float = 1800.0
 
     def __post_init__(self) -> None:
