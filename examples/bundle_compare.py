@@ -80,7 +80,7 @@ def main() -> None:
     """Print a table for each rate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("trace")
-    parser.add_argument("--rates", default="0.005,0.008,0.016")
+    parser.add_argument("--rates", default="0.005,0.011,0.016")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--programs", type=int, default=120)
     parser.add_argument("--max-gap", type=float, default=300.0)
