@@ -1,6 +1,7 @@
-"""The documentation is executed: sessions must print what they show, examples must run.
+"""The documentation is executed: commands print what pages show, examples run, generated pages are up to date.
 
-`python tests/test_docs.py` writes the sessions anew.
+`python tests/test_docs.py` (`make docs`) writes what commands print, and the generated pages, anew. The kinds of
+fenced blocks are in EXECUTED, GENERATED and ILLUSTRATIONS; a block of another kind fails a test.
 """
 
 from __future__ import annotations
@@ -12,40 +13,145 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[1]
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("**/*.md"))]
-SESSION = re.compile(r"```console\n(.*?)```", re.DOTALL)
+from agentservesim.policies.bundles import BUNDLES
+from agentservesim.report.definitions import metrics_markdown
+from scripts.scenario_fields import fields_markdown
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DOCS = REPOSITORY / "docs"
+PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("**/*.md"))]
+GUIDE = DOCS / "write-a-policy.md"
+WRITTEN: dict[Path, Callable[[], str]] = {
+    DOCS / "metrics.md": metrics_markdown,
+    DOCS / "fields.md": fields_markdown,
+}
+
+FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+EXECUTED = {
+    "console": "each `$ ` line is run, and prints what follows it",
+    "sh": "run by bash; commands that simulate take two programs and one seed, unless an output block follows",
+    "output": "what the sh block before it prints",
+    "python": "run, or, if its first line is `# name.py`, a file that others use",
+    "toml": "a scenario",
+    "json": "a trace of one line",
+    "ini": "the entry point of a package",
+}
+GENERATED = {"sql": "formulas of the page of metrics, which is compared with what is computed"}
+ILLUSTRATIONS = {
+    # page: first lines of its blocks without a kind ("text"), which need what CI does not have, or are no commands
+    "architecture.md": [
+        "cli, flags              commands, exit codes, options made from the configuration models"
+    ],
+    "calibration.md": [
+        "agentservesim profile llama-3.1-8b --out my-tables",
+        "agentservesim calibrate monday.steps.jsonl tuesday.steps.jsonl.gz --out mine.json",
+    ],
+    "hardware.md": [
+        "linear layers and small kernels, 1 tokens           10.056 ms    10.615 ms    -5.3%",
+        "tables: operators measured on h100-sxm: aiconfigurator-core 0.12.0, h100_sxm (vllm 0.24.0)",
+    ],
+    "oracle.md": [
+        "python3 -m venv V",
+        "python -m tests.oracle.generate clones/async/1750000000 > case.jsonl",
+    ],
+    "runs.md": ["my-run/"],
+}
+TRACES = {"trace.jsonl": "think-time.jsonl", "w.jsonl": "mooncake.jsonl"}
+"""Names that pages use for the reader's own traces, and what stands for them here."""
+
+FAST = {
+    "run": " --max-programs 2",
+    "compare": " --max-programs 2 --seeds 1",
+    "sweep": " --max-programs 2 --seeds 1",
+}
+AGENTSERVESIM = f"""#!/bin/sh
+[ "$1" != view ] || set -- view --help  # it would serve for ever
+exec {shlex.quote(sys.executable)} -m agentservesim "$@"
+"""
+MAKE = f"""#!/bin/sh
+grep -q "^$1:" {shlex.quote(str(REPOSITORY / "Makefile"))}
+"""
 
 
 def fences(language: str) -> list[tuple[str, str]]:
     """Code blocks of a language, with the name of their page."""
-    pattern = re.compile(rf"```{language}\n(.*?)```", re.DOTALL)
-    return [(page.name, block) for page in PAGES for block in pattern.findall(page.read_text())]
+    return [
+        (page.name, block)
+        for page in PAGES
+        for kind, block in FENCE.findall(page.read_text())
+        if kind == language
+    ]
 
 
-def commands() -> list[str]:
-    """The agentservesim commands of the sh blocks."""
-    lines = [line for _, block in fences("sh") for line in block.splitlines()]
-    return [line.partition("#")[0].strip() for line in lines if line.startswith("agentservesim ")]
+def modules(page: Path) -> dict[str, str]:
+    """Python blocks that are files: their first line is `# name.py`."""
+    blocks = [block for kind, block in FENCE.findall(page.read_text()) if kind == "python"]
+    return {name[1]: block for block in blocks if (name := re.match(r"# (\w+\.py)\n", block))}
 
 
-def played(session: str) -> str:
-    """A session as it prints now: each `$ ` line with what its command says."""
-    parts = []
-    for line in session.splitlines():
-        if line.startswith("$ "):
-            words = shlex.split(line[2:])
-            assert words[0] == "agentservesim"
-            done = subprocess.run(
-                [sys.executable, "-m", *words], cwd=REPOSITORY, capture_output=True, text=True, check=True
-            )
-            parts.append(f"{line}\n{done.stdout}")
-    return "".join(parts)
+def lay_out(page: Path, folder: Path) -> None:
+    """What the commands of a page find in their folder: its own files, and stand-ins for the reader's."""
+    (folder / "examples").symlink_to(REPOSITORY / "examples")
+    for name, text in modules(page).items():
+        (folder / name).write_text(text)
+    for name, trace in TRACES.items():
+        (folder / name).write_text((REPOSITORY / "examples" / "traces" / trace).read_text())
+    scenarios = [block for kind, block in FENCE.findall(page.read_text()) if kind == "toml"]
+    (folder / "scenario.toml").write_text("".join(scenarios[:1]))
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / ".venv" / "bin" / "activate").touch()
+    (folder / "bin").mkdir()
+    for name, script in (("agentservesim", AGENTSERVESIM), ("make", MAKE)):
+        (folder / "bin" / name).write_text(script)
+        (folder / "bin" / name).chmod(0o755)
+
+
+def said(script: str, folder: Path) -> str:
+    """What a script prints."""
+    path = os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    words = ["bash", "-euc", script]
+    done = subprocess.run(
+        words, cwd=folder, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path}
+    )
+    assert done.returncode == 0, f"{script}{done.stderr}"
+    return done.stdout
+
+
+def shortened(script: str) -> str:
+    """The script with less to simulate."""
+
+    def less(match: re.Match[str]) -> str:
+        return match[0].rstrip() + FAST.get(match[1], "") + " "
+
+    return re.sub(r"^agentservesim (\w+)[^#\n]*", less, script, flags=re.MULTILINE)
+
+
+def played(page: Path, folder: Path) -> str:
+    """The page with what its commands print now."""
+    lay_out(page, folder)
+    text, last = page.read_text(), ""
+
+    def again(match: re.Match[str]) -> str:
+        nonlocal last
+        kind, block = match.groups()
+        if kind == "console":
+            commands = [line for line in block.splitlines(keepends=True) if line.startswith("$ ")]
+            block = "".join(line + said(line[2:], folder) for line in commands)
+        elif kind == "sh":
+            shown = text[match.end() :].lstrip().startswith("```output")
+            last = said(block if shown else shortened(block), folder)
+        elif kind == "output":
+            block = last
+        return f"```{kind}\n{block}```"
+
+    return FENCE.sub(again, text)
 
 
 def stable(text: str) -> str:
@@ -54,86 +160,99 @@ def stable(text: str) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
-def test_sessions_print_what_they_show(page: Path) -> None:
-    for session in SESSION.findall(page.read_text()):
-        assert stable(played(session)) == stable(session)
+def test_commands_run_and_print_what_is_shown(page: Path, tmp_path: Path) -> None:
+    assert stable(played(page, tmp_path)) == stable(page.read_text()), "make docs writes it anew"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_every_block_is_executed_or_a_listed_illustration(page: Path) -> None:
+    blocks = FENCE.findall(page.read_text())
+    assert page.read_text().count("```") == 2 * len(blocks), "a fence is indented, or not closed"
+    assert {kind for kind, _ in blocks} <= {*EXECUTED, *GENERATED, "text"}
+    assert page.name == "metrics.md" or "sql" not in dict(blocks)
+    assert [block.splitlines()[0] for kind, block in blocks if kind == "text"] == ILLUSTRATIONS.get(
+        page.name, []
+    )
+
+
+def test_commands_that_are_only_shown_have_the_options_they_use() -> None:
+    lines = [
+        line
+        for _, block in fences("text")
+        for line in block.splitlines()
+        if line.startswith("agentservesim ")
+    ]
+    assert lines
+    for line in lines:
+        words = shlex.split(line)
+        command = [sys.executable, "-m", "agentservesim", words[1], "--help"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert all(word in done.stdout for word in words if word.startswith("--")), line
 
 
 def test_the_readme_has_a_session_and_both_commands_on_its_first_screen() -> None:
     first_screen = "".join((REPOSITORY / "README.md").read_text().splitlines(keepends=True)[:45])
-    assert SESSION.search(first_screen)
+    assert "console" in dict(FENCE.findall(first_screen))
     assert "make demo" in first_screen
     assert "make test" in first_screen
 
 
-def test_commands_in_the_docs_exist() -> None:
-    """Each is run as a check, with the flags it has, on a trace and a scenario that exist."""
-    assert len(commands()) >= 5
-    environment = {**os.environ, "COLUMNS": "200"}
-    for command in commands():
-        words = shlex.split(command)[1:]
-        flags = [word for word in words if word.startswith("--")]
-        path = ["trace", words[1]] if words[0] == "trace" else [words[0]]
-        done = subprocess.run(
-            [sys.executable, "-m", "agentservesim", *path, "--help"],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=environment,
-        )
-        for flag in flags:
-            assert flag in done.stdout, command
-
-
-def modules() -> dict[str, str]:
-    """Python blocks that are files: their first line is `# name.py`."""
-    blocks = [block for _, block in fences("python")]
-    return {name[1]: block for block in blocks if (name := re.match(r"# (\w+\.py)\n", block))}
+def test_five_minutes_are_five_commands() -> None:
+    blocks = [block for page, block in fences("sh") if page == "five-minutes.md"]
+    assert len(blocks) == 5
+    assert all(
+        len(re.sub(r"<<'END'.*?^END$", "", b, flags=re.DOTALL | re.MULTILINE).splitlines()) == 1
+        for b in blocks
+    )
+    assert " --vary " in blocks[3]
+    assert (blocks[3].split(" --out ")[1].strip() + "/report.html") in (DOCS / "five-minutes.md").read_text()
 
 
 @pytest.fixture
-def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with the files of the documentation, in which Python finds them."""
-    for name, text in modules().items():
+def guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the files of the guide to policies, in which Python finds them."""
+    for name, text in modules(GUIDE).items():
         (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
-    for name in modules():
+    for name in modules(GUIDE):
         sys.modules.pop(name.removesuffix(".py"), None)
 
 
-SCRIPTS = [(page, block) for page, block in fences("python") if block not in modules().values()]
+SCRIPTS = [(page, block) for page, block in fences("python") if not re.match(r"# \w+\.py\n", block)]
 
 
 @pytest.mark.parametrize(("page", "block"), SCRIPTS)
-def test_python_blocks_run(page: str, block: str, written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_blocks_run(page: str, block: str, guide: Path, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(block, page, "exec"), {})
     assert "<Result" in capsys.readouterr().out
 
 
-def test_the_residency_policy_of_the_docs_is_short_and_keeps_the_laws(written: Path) -> None:
-    code = [line for line in modules()["patient.py"].splitlines()[1:] if line.strip()]
+POLICIES = {name.removesuffix(".py") for name in modules(GUIDE) if not name.startswith("test_")}
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_the_policies_of_the_guide_are_short_and_keep_the_laws(policy: str, guide: Path) -> None:
+    code = [line for line in modules(GUIDE)[f"{policy}.py"].splitlines()[1:] if line.strip()]
     assert len(code) <= 20
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_patient.py"]
-    done = subprocess.run(command, cwd=written, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"test_{policy}.py"]
+    done = subprocess.run(command, cwd=guide, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
 
 
-@pytest.mark.parametrize("laws", ["test_sticky.py", "test_calm.py"])
-def test_the_other_policies_of_the_docs_keep_the_laws(laws: str, written: Path) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", laws]
-    done = subprocess.run(command, cwd=written, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
-    assert " passed" in done.stdout
+def test_the_guide_has_a_policy_of_each_family() -> None:
+    laws = re.findall(r"from agentservesim.testing import (\w+)Laws", GUIDE.read_text())
+    assert sorted(laws) == ["Admission", "Residency", "Router", "Scheduler"]
+    assert len(POLICIES) == 4
 
 
-def test_the_residency_policy_of_the_docs_loads_in_three_ways(written: Path) -> None:
+def test_the_residency_policy_of_the_docs_loads_in_three_ways(guide: Path) -> None:
     from agentservesim import Scenario, WorkloadConfig, simulate
 
     (entry_points,) = (block for _, block in fences("ini"))
     group, line = re.match(r'\[project\.entry-points\."(.+)"\]\n(.+)\n', entry_points).groups()  # type: ignore[union-attr]
-    metadata = written / "patient-1.0.dist-info"
+    metadata = guide / "patient-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: patient\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(f"[{group}]\n{line.replace(chr(34), '')}\n")
@@ -175,19 +294,24 @@ def test_links_lead_somewhere() -> None:
             assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-METRICS_PAGE = REPOSITORY / "docs" / "metrics.md"
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_generated_pages_are_what_is_defined(page: Path) -> None:
+    assert page.read_text() == WRITTEN[page](), "make docs writes it anew"
 
 
-def test_the_page_of_metrics_is_what_is_defined() -> None:
-    from agentservesim.report.definitions import metrics_markdown
+@pytest.mark.parametrize("family", ["residency", "scheduler", "router", "admission"])
+def test_every_policy_is_in_the_index(family: str) -> None:
+    linked = set(re.findall(r"\]\(([\w-]+)\.md\)", (DOCS / "policies" / "index.md").read_text()))
+    assert {entry.name for entry in entry_points(group=f"agentservesim.{family}")} <= linked
 
-    assert METRICS_PAGE.read_text() == metrics_markdown(), "make docs writes it anew"
+
+def test_every_bundle_is_on_its_page() -> None:
+    assert {f"`{name}`" for name in BUNDLES} <= set((DOCS / "policies" / "bundles.md").read_text().split())
 
 
 if __name__ == "__main__":
-    from agentservesim.report.definitions import metrics_markdown
-
-    METRICS_PAGE.write_text(metrics_markdown())
+    for page, written in WRITTEN.items():
+        page.write_text(written())
     for page in PAGES:
-        text = page.read_text()
-        page.write_text(SESSION.sub(lambda match: f"```console\n{played(match[1])}```", text))
+        with tempfile.TemporaryDirectory() as folder:
+            page.write_text(played(page, Path(folder)))
