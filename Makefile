@@ -8,7 +8,7 @@ JOBS ?= 2
 VLLM_PYTHON ?= V/bin/python
 CLAUDE_CODE ?= ../shared/data/traces/entire-claude-code/requests.jsonl.gz
 
-.PHONY: help demo test check lint bench bench-tiers fuzz oracle real compare-real vllm-cpu browser tables docs clean
+.PHONY: help demo test check lint bench bench-tiers fuzz oracle real compare-real vllm-cpu browser tables accuracy docs clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -68,6 +68,9 @@ browser: $(VENV)/dev ## open the reports in headless Chromium (apt-get install c
 tables: $(VENV)/dev ## make the measurements that ship with the package anew (docs/hardware.md)
 	@$(PIP) -e '.[tables]'
 	$(BIN)/python scripts/make_tables.py
+
+accuracy: $(VENV)/dev ## replay the recorded runs in ../shared and write docs/accuracy.md anew (a few minutes)
+	$(BIN)/python scripts/make_accuracy.py
 
 docs: $(VENV)/dev ## play the terminal sessions of README and docs/ anew
 	$(BIN)/python tests/test_docs.py

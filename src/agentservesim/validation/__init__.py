@@ -12,7 +12,15 @@ import numpy as np
 
 from agentservesim.validation.figures import UNQUEUED_S, Figures, Side, Timeline, figures, timeline
 from agentservesim.validation.recording import Recording, read_run
-from agentservesim.validation.report import NUDGE, Row, ValidationReport, print_validation, write_validation
+from agentservesim.validation.report import (
+    NUDGE,
+    Row,
+    ValidationReport,
+    by_figure,
+    label,
+    print_validation,
+    write_validation,
+)
 from agentservesim.validation.rerun import replay, tables_of
 
 __all__ = [
@@ -20,6 +28,8 @@ __all__ = [
     "Recording",
     "Row",
     "ValidationReport",
+    "by_figure",
+    "label",
     "print_validation",
     "read_run",
     "validate_run",

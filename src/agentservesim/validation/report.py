@@ -84,7 +84,7 @@ def print_validation(reports: Sequence[ValidationReport], file: TextIO) -> None:
     head = ("", "real", "sim", "error", *percentiles, f"+{NUDGE:.0%} steps", f"-{NUDGE:.0%} steps", "peer")
     for report in reports:
         print(f"{report.name}: {report.requests} requests", file=file)
-        for cells in (head, *map(_cells, _by_figure(report))):
+        for cells in (head, *map(_cells, by_figure(report))):
             line = f"  {cells[0]:<22}" + "".join(f"{cell:>10}" for cell in cells[1:])
             print(line.rstrip(), file=file)
         if report.unqueued_mape is not None:
@@ -126,7 +126,7 @@ def write_validation(reports: Sequence[ValidationReport], folder: Path) -> list[
     return files
 
 
-def _by_figure(report: ValidationReport) -> list[dict[str, Row]]:
+def by_figure(report: ValidationReport) -> list[dict[str, Row]]:
     """Rows of a figure together, by statistic, the mean first."""
     figures: dict[str, dict[str, Row]] = {}
     for row in report.figures:
@@ -137,13 +137,17 @@ def _by_figure(report: ValidationReport) -> list[dict[str, Row]]:
     return list(figures.values())
 
 
+def label(row: Row) -> str:
+    """Name and unit of a figure."""
+    unit = {"throughput": "tok/s", "queue": "requests", "hit rate": "of tokens"}.get(row.figure, "s")
+    return f"saturated {unit}" if row.statistic == "saturated" else f"{row.figure} {unit}"
+
+
 def _cells(rows: Mapping[str, Row]) -> tuple[str, ...]:
     first = next(iter(rows.values()))
-    unit = {"throughput": "tok/s", "queue": "requests", "hit rate": "of tokens"}.get(first.figure, "s")
-    label = f"{first.figure} {unit}" if first.statistic != "saturated" else f"saturated {unit}"
     percents = [f"{rows[p].error:+.1%}" if (p := f"p{percent}") in rows else "" for percent in PERCENTILES]
     return (
-        label,
+        label(first),
         f"{first.real:.4g}",
         f"{first.simulated:.4g}",
         f"{first.error:+.1%}",
