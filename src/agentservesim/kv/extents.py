@@ -27,6 +27,12 @@ class Extent:
     before: Extent | None = None
     behind: Extent | None = None
 
+    def goes_on(self, other: Extent) -> bool:
+        """Whether it holds the blocks in front of another's, of the same segment if not of the same lane."""
+        if self.lane is None or other.lane is None:
+            return False
+        return self.end == other.first and self.lane.home is other.lane.home
+
 
 @dataclass(slots=True, eq=False)
 class Lane:

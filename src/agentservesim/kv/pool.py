@@ -50,8 +50,9 @@ class BlockPool:
 
     What is evicted next can be watched, and chosen, a run at a time. When `blocks` are to be evicted and
     the head of the free queue is not condemned yet, `on_shortage(blocks)` may put other extents there and
-    says how many blocks of the head it has chosen; these, or the extent at the head, are condemned, and
-    `on_condemn(segment, first, end)` is told of each extent. It is told before anything of it is evicted.
+    says how many blocks of the head it has chosen; these, and in any case the unbroken run of a segment's
+    blocks that the last of them is in, are condemned, and `on_condemn(segment, first, end)` is told of each
+    extent. It is told before anything of it is evicted.
     """
 
     def __init__(
@@ -192,13 +193,15 @@ class BlockPool:
     def _condemn(self, count: int) -> None:
         """See to it that the head of the free queue is condemned, `count` blocks being needed."""
         chosen = 0 if self.on_shortage is None else self.on_shortage(count)
+        last: Extent | None = None
         for extent in self._queue:
+            if chosen <= 0 and last is not None and not extent.goes_on(last):
+                break
             extent.condemned = True
             if extent.lane is not None and self.on_condemn is not None:
                 self.on_condemn(extent.lane.home.segment, extent.first, extent.end)
             chosen -= extent.end - extent.first
-            if chosen <= 0:
-                break
+            last = extent
 
     def store(self, holding: Holding, upto: int) -> None:
         """Hash the holding's blocks up to block `upto`, along its path."""
