@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import numpy as np
@@ -23,7 +23,6 @@ from agentservesim.fleet.config import ToolsConfig
 from agentservesim.model import (
     Dependency,
     InputError,
-    Listener,
     Path,
     Program,
     Segment,
@@ -111,19 +110,7 @@ def predict(
     leap: bool = True,
 ) -> Outcome:
     """Simulate the run's programs on an engine with its limits and the given step times."""
-    seen = _Seen()
-    spec = InstanceSpec(
-        log.name,
-        _engine(log, engine_version),
-        step_time,
-        log.limits.num_blocks,
-        to_ps(clients.in_s),
-        to_ps(clients.out_s),
-    )
-    workload = workload_of(log, turns)
-    fleet = _fleet(workload, spec, seen, leap)
-    counts = fleet.run()
-    return seen.outcome({program.id: program.arrival_ps for program in workload.programs}, counts)
+    return _play(log, workload_of(log, turns), step_time, clients, engine_version, leap)
 
 
 def replay(log: StepLog, engine_version: EngineVersion = "0.32") -> Outcome:
@@ -145,15 +132,12 @@ def replay(log: StepLog, engine_version: EngineVersion = "0.32") -> Outcome:
         Program(
             name,
             to_ps(begin[name] - log.steps[0].t0),
-            (Turn(name, 0, name, log.requests[name].prompt_len, _length(log, name), path),),
+            (_turn(log, name, 0, name, path),),
         )
         for name, path in zip(names, paths, strict=True)
     ]
-    seen = _Seen()
-    spec = InstanceSpec(log.name, _engine(log, engine_version), _Replayed(log), log.limits.num_blocks)
-    fleet = _fleet(Workload(tuple(programs), log.name), spec, seen, leap=False)
-    counts = fleet.run()
-    return seen.outcome({program.id: program.arrival_ps for program in programs}, counts)
+    workload = Workload(tuple(programs), log.name)
+    return _play(log, workload, _Replayed(log), FrontEnd(), engine_version, leap=False)
 
 
 class _Replayed:
@@ -182,6 +166,12 @@ class _Replayed:
         return 0
 
 
+def _turn(log: StepLog, name: str, index: int, session: str, path: Path) -> Turn:
+    request = log.requests[name]
+    length = _length(log, name)
+    return Turn(name, index, session, request.prompt_len, length, path, priority=request.priority)
+
+
 def _length(log: StepLog, name: str) -> int:
     return len(log.outputs[name]) if name in log.outputs else log.requests[name].max_tokens
 
@@ -199,7 +189,14 @@ def workload_of(log: StepLog, turns: Sequence[LoggedTurn]) -> Workload:
                 if before is None
                 else (Dependency(index - 1, delay_ps=to_ps(turn.t_send - before.t_done)),)
             )
-            own.append(Turn(turn.id, index, program, turn.prompt_len, turn.n_out, paths[at], pause))
+            own.append(
+                replace(
+                    _turn(log, names[at], index, program, paths[at]),
+                    id=turn.id,
+                    output_tokens=turn.n_out,
+                    dependencies=pause,
+                )
+            )
             before = turn
             if index == 0:
                 arrival_ps = to_ps(max(0.0, turn.t_send))
@@ -207,9 +204,36 @@ def workload_of(log: StepLog, turns: Sequence[LoggedTurn]) -> Workload:
     return Workload(tuple(sorted(programs, key=lambda p: (p.arrival_ps, p.id))), log.name)
 
 
-def _fleet(workload: Workload, spec: InstanceSpec, listener: Listener, leap: bool) -> Fleet:
-    router = load_policy("router", "round-robin")
-    return Fleet(workload, [spec], router=router, tools=ToolsConfig(), seed=0, leap=leap, listener=listener)
+def _play(
+    log: StepLog,
+    workload: Workload,
+    step_time: StepTime,
+    clients: FrontEnd,
+    engine_version: EngineVersion,
+    leap: bool,
+) -> Outcome:
+    """Serve a workload on an engine with the log's limits."""
+    seen = _Seen()
+    spec = InstanceSpec(
+        log.name,
+        _engine(log, engine_version),
+        step_time,
+        log.limits.num_blocks,
+        to_ps(clients.in_s),
+        to_ps(clients.out_s),
+    )
+    fleet = Fleet(
+        workload,
+        [spec],
+        router=load_policy("router", "round-robin"),
+        scheduler=load_policy("scheduler", log.limits.policy),
+        tools=ToolsConfig(),
+        seed=0,
+        leap=leap,
+        listener=seen,
+    )
+    counts = fleet.run()
+    return seen.outcome({program.id: program.arrival_ps for program in workload.programs}, counts)
 
 
 def _tree(log: StepLog, names: Sequence[str]) -> list[Path] | None:

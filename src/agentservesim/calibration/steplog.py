@@ -4,7 +4,8 @@ A run is `NAME.steps.jsonl` and, where clients were watched too, `NAME.turns.jso
 gzipped). The step log holds one object a line, told apart by `ev`:
 
 - `config`, once: the scheduler's limits, under vLLM's names.
-- `req`: a request reached the scheduler at `t`, with `prompt_len`, `max_tokens` and, if kept, `prompt`.
+- `req`: a request reached the scheduler at `t`, with `prompt_len`, `max_tokens` and, where there are such,
+  `priority` and `prompt`.
 - `fin`: a request ended, with its tokens `out` if they were kept.
 - `step`: `sched` has (request, tokens computed before, tokens computed now); `t0` is when scheduling
   began, `t2` when the accelerator's output was there, `t3` when it was taken in.
@@ -21,7 +22,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -50,7 +51,7 @@ class Limits(_Line):
     watermark: float = Field(0.0, ge=0.0, lt=1.0, description="Share of blocks kept free.")
     prefix_caching: bool = Field(True, description="Full blocks are reused.")
     async_scheduling: bool = Field(False, description="Steps are scheduled one ahead.")
-    policy: str = Field("fcfs", description="Order of the waiting queue.")
+    policy: Literal["fcfs", "priority"] = Field("fcfs", description="Order of the waiting queue.")
 
 
 class LoggedRequest(_Line):
@@ -60,6 +61,7 @@ class LoggedRequest(_Line):
     t: float
     prompt_len: int = Field(ge=1)
     max_tokens: int = Field(ge=1)
+    priority: int = 0
     prompt: tuple[int, ...] | None = None
 
 
