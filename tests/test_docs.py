@@ -1,7 +1,7 @@
-"""The documentation is executed: commands print what pages show, examples run, generated pages are up to date.
+"""The documentation is executed: commands print what pages show, examples run, generated pages are current.
 
-`python tests/test_docs.py` (`make docs`) writes what commands print, and the generated pages, anew. The kinds of
-fenced blocks are in EXECUTED, GENERATED and ILLUSTRATIONS; a block of another kind fails a test.
+`python tests/test_docs.py` (`make docs`) writes what commands print, and the generated pages, anew. The kinds
+of fenced blocks are in EXECUTED, GENERATED and ILLUSTRATIONS; a block of another kind fails a test.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WRITTEN: dict[Path, Callable[[], str]] = {
 FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 EXECUTED = {
     "console": "each `$ ` line is run, and prints what follows it",
-    "sh": "run by bash; commands that simulate take two programs and one seed, unless an output block follows",
+    "sh": "run by bash; what simulates takes two programs and one seed, unless an output block follows",
     "output": "what the sh block before it prints",
     "python": "run, or, if its first line is `# name.py`, a file that others use",
     "toml": "a scenario",
@@ -45,7 +45,7 @@ EXECUTED = {
 }
 GENERATED = {"sql": "formulas of the page of metrics, which is compared with what is computed"}
 ILLUSTRATIONS = {
-    # page: first lines of its blocks without a kind ("text"), which need what CI does not have, or are no commands
+    # page: first lines of its text blocks; they need what CI does not have, or are no commands
     "architecture.md": [
         "cli, flags              commands, exit codes, options made from the configuration models"
     ],
