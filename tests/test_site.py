@@ -1,4 +1,4 @@
-"""The documentation as a site: it builds without a warning, loads nothing from elsewhere, and its links lead."""
+"""The documentation as a site: it builds without a warning, loads nothing from elsewhere, its links lead."""
 
 from __future__ import annotations
 
