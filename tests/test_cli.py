@@ -376,7 +376,9 @@ def test_a_router_of_ones_own(trace: Path, tmp_path: Path) -> None:
 
 def test_a_bug_is_told_from_bad_input(trace: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(
-        "class Broken:\n    def route(self, turn, instances, now_s):\n        return 1 / 0\n"
+        "from agentservesim.fleet import Fleet\n"
+        "Fleet.run = lambda *arguments: 1 / 0\n"
+        "class Broken:\n    def route(self, turn, instances, now_s):\n        return 0\n"
     )
     done = agentservesim("run", trace, "--router", "broken:Broken", "--out", "out", cwd=tmp_path)
     assert done.returncode == 1

@@ -92,7 +92,7 @@ def test_a_class_of_any_module_with_parameters() -> None:
     ("spec", "parts"),
     [
         ("sesion-affinity", ["unknown router 'sesion-affinity'", "did you mean 'session-affinity'?"]),
-        ("zzz", ["unknown router 'zzz'", "least-loaded, round-robin, session-affinity"]),
+        ("zzz", ["unknown router 'zzz'", "session-affinity, thunderagent"]),
         ("", ["unknown router ''"]),
         ("round-robin,cap=1", ["round-robin", "cap"]),
         ("mine:Capped,capp=1", ["unknown parameter 'capp'", "did you mean 'cap'?"]),
