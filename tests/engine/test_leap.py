@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agentservesim.engine.config import EngineConfig
@@ -66,6 +67,14 @@ def test_instances(seed: int) -> None:
 @given(SEEDS)
 def test_fleets(seed: int) -> None:
     compare_fleets(seed)
+
+
+@settings(max_examples=150)
+@given(SEEDS, st.sampled_from([1, 2, 3, 5, 8]))
+@example(145, 5)  # a prompt and the row behind it write the same content in one step
+@example(90, 2)  # nobody is promised room for a prompt that is done
+def test_instances_that_ration_prompts(seed: int, tokens: int) -> None:
+    compare(replace(draw_instances(seed), policy=f"tests.engine.rationed:Rationed,tokens={tokens}"))
 
 
 @pytest.mark.slow

@@ -48,7 +48,6 @@ class Running:
             caching=config.enable_prefix_caching,
             blanks_first=rules.blanks_first,
         )
-        self.waiting: ArrivalQueue | KeyQueue = ArrivalQueue() if order is None else KeyQueue(order)
         self.running: list[Request] = []
         self._cohorts = [
             DecodeRows(step_time.knots, config.block_size) for _ in range(config.pipeline_parallel_size)
@@ -67,6 +66,9 @@ class Running:
         self._step_time = step_time
         self._lone_uncapped = rules.lone_uncapped
         self._room = Room(config, self.pool, self.running)
+        self.waiting: ArrivalQueue | KeyQueue = (
+            ArrivalQueue() if order is None else KeyQueue(order, self._room.forget)
+        )
         # A generated token's block is hashed when the token is known: with asynchronous scheduling
         # that is one step later, unless the request was left out of the step before.
         self._lag = 1 if config.async_scheduling else 0
@@ -101,10 +103,12 @@ class Running:
         if self._prefills:
             # Whoever stands behind a prefill may find the budget or the pool used up by it.
             if self._prefills[0].place < self._last_row_place:
-                # Nor is the order kept in which both write shared content. Rationed prompts stand before rows
-                # for long and go on at once: their stores may differ by a block from those taken in order.
+                # Rationed prompts stand there for long, and leave enough for all.
                 wanted = sum(self._wanted(request, cap) for request in self._prefills)
                 if not self._caps or rows.count + wanted > budget:
+                    return False
+                # Of two that write the same content in one step, the order matters.
+                if any(self.pool.is_shared_writing(r.holding, r.computed) for r in self._prefills):
                     return False
             size = self.config.block_size
             for request in self._prefills:

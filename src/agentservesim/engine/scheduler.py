@@ -178,6 +178,8 @@ class Scheduler(Running):
         if budget == 0:
             return True
         request = self.waiting.head()
+        if self._caps:
+            self._room.promise(self._prefills)
         hit = self._room.hit(request)
         # A policy may cap a prompt as it likes from one step to the next.
         cap = 1 if self._caps else self.config.long_prefill_token_threshold
@@ -295,4 +297,4 @@ class Scheduler(Running):
 
     def cached_tokens(self, request: Request) -> int:
         """Tokens that a waiting request would find in HBM now."""
-        return (self._room.hit(request).blocks + request.holding.blocks) * self.config.block_size
+        return self._room.cached_blocks(request) * self.config.block_size

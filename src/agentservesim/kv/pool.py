@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from agentservesim.kv.answers import Answers
 from agentservesim.kv.extents import (
     NO_HIT,
     Extent,
@@ -44,7 +45,8 @@ class BlockPool:
     """Counts, hits and evictions of `num_blocks` KV blocks, one of which is vLLM's null block.
 
     `free` blocks are unreferenced, `blank` ones of them without content. `pinned` and `in_flight` count what
-    pins and copies took from the free queue; those who make them keep the counts. If set,
+    pins and copies took from the free queue; those who make them keep the counts. `answers` are those of
+    lookups; it is told what changes, and whoever looks up often puts them there. If set,
     `on_hash(holding, first, end)` and `on_evict(segment, first, end)` are called with the blocks just hashed,
     or just evicted (the highest index went first).
 
@@ -78,6 +80,7 @@ class BlockPool:
         self._segments: dict[Segment, SegmentBlocks] = {}
         self._clock = 0
         self._queue = FreeQueue()
+        self.answers = Answers()
 
     # ---- looking up ---------------------------------------------------------------------------
 
@@ -181,6 +184,7 @@ class BlockPool:
                 self.blank -= taken
             else:
                 self.evicted_blocks += taken
+                self.answers.changed(lane.home.segment)
                 if self.on_evict is not None:
                     self.on_evict(lane.home.segment, extent.end, extent.end + taken)
             if extent.end == extent.first:
@@ -224,6 +228,7 @@ class BlockPool:
         holding.hashed = at
 
     def _hash(self, holding: Holding, segment: Segment, first: int, end: int) -> None:
+        self.answers.changed(segment)
         home = self._segments.get(segment)
         if home is None:
             home = self._segments[segment] = SegmentBlocks(segment)
@@ -312,6 +317,7 @@ class BlockPool:
                 for writer in home.writers:
                     if writer.catch_up is not None:
                         writer.catch_up()
+                self.answers.changed(segment)
                 home.writers.append(holding)
                 holding.writes.append(home)
                 if len(home.writers) == 2:
@@ -331,6 +337,10 @@ class BlockPool:
         """Whether a holding is hashing blocks of this segment behind the pool's back."""
         home = self._segments.get(segment) if segment is not None else None
         return home is not None and bool(home.writers)
+
+    def is_shared_writing(self, holding: Holding, from_token: int) -> bool:
+        """Whether another holding is hashing blocks of the segments that this one has from a token on."""
+        return any(end > from_token and self.is_being_written(segment) for segment, end in holding.path)
 
     # ---- extents and the free queue -----------------------------------------------------------
 
