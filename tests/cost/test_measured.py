@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from agentservesim.cost import CostConfig, build_cost, composed, list_tables
 from agentservesim.cost.accelerators import list_gpus, load_accelerator
-from agentservesim.cost.base import Batch
+from agentservesim.cost.base import Batch, decode_run
 from agentservesim.cost.composed import compose, fitted_efficiency, unmeasured
 from agentservesim.cost.deployment import Deployment
 from agentservesim.cost.flash import Splitting, Tiled, kernel
@@ -219,6 +219,17 @@ def test_composing_is_quick() -> None:
     start = time.process_time()
     _tables(on)
     assert time.process_time() - start < 0.25
+
+
+def test_a_step_of_a_leap_costs_less_than_two_microseconds() -> None:
+    batch = Batch.of(HOPPER.knots, contexts=[3000 + 7 * row for row in range(256)])
+    taken = []
+    for _ in range(5):
+        start = time.process_time()
+        for _ in range(100):
+            decode_run(HOPPER, batch, 100)
+        taken.append((time.process_time() - start) / 1e4)
+    assert min(taken) < 2e-6
 
 
 @pytest.mark.parametrize(
