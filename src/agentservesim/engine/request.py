@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentservesim.kv.pool import Holding
 from agentservesim.model import Turn
@@ -69,7 +69,7 @@ class Request:
         self.session = (program_id, turn.session_id)
         self.program: ProgramView | None = None
         self.critical_path_s = 0.0
-        self.seen: object = None
+        self.seen: Any = None
         self.id = turn.id
         self.path = turn.path
         self.priority = turn.priority

@@ -28,6 +28,26 @@ class Room:
             return NO_HIT
         return self._pool.lookup(request.path, (request.known - 1) // self._size)
 
+    def cached_blocks(self, request: Request) -> int:
+        """Blocks that a waiting request has or finds in HBM: asked for often, so answers are kept."""
+        if request.holding.blocks:
+            return request.holding.blocks
+        pool = self._pool
+        blocks = pool.answers.get(request)
+        if blocks is None:
+            hit = self.hit(request)
+            blocks = hit.blocks
+            passed = [segment for segment, _ in request.path]
+            if hit.dead_end is not None:
+                del passed[passed.index(hit.dead_end) + 1 :]
+            if not any(map(pool.is_being_written, passed)):
+                pool.answers.keep(request, blocks, passed)
+        return blocks
+
+    def forget(self, request: Request) -> None:
+        """A request waits no more."""
+        self._pool.answers.forget(request)
+
     def missing(self, request: Request, hit: Hit) -> int:
         """Blocks by which the pool is too small for all of a waiting request."""
         have = hit.blocks + request.holding.blocks

@@ -79,7 +79,7 @@ class Seen:
     def computed_tokens(self) -> int:
         """Tokens whose KV is there once the step scheduled last has run; 0 while it waits."""
         request = self._request
-        return request.in_cache
+        return request.computed if request.rows is None else request.rows.computed(request)
 
     @property
     def generated_tokens(self) -> int:
@@ -147,6 +147,5 @@ class Seen:
 
 def seen_of(request: Request) -> Seen:
     """What policies see of a request that has come to an instance."""
-    seen = request.seen
-    assert isinstance(seen, Seen)
+    seen: Seen = request.seen
     return seen

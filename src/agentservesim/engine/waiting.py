@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
 from operator import itemgetter
 from typing import Any
@@ -77,15 +77,16 @@ class KeyQueue:
     `queue` has the valid entry of each waiting request; the heap may hold outdated ones too. `stale` says
     that keys which depend on who waits and runs here are to be asked for. That can wait while the first of
     the queue is `stuck`: known to be too large for the room there is, until a running request ends. `asks`
-    says that the policy may be asked something in any step.
+    says that the policy may be asked something in any step. `on_leave` is told who waits no more.
     """
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: Order, on_leave: Callable[[Request], None]) -> None:
         self.queue: dict[Request, Entry] = {}
         self.stale = False
         self.stuck = False
         self.asks = order.tick_ps > 0 or order.caps
         self._order = order
+        self._on_leave = on_leave
         self._heap: list[Entry] = []
         self._programs: dict[str, list[Request]] = {}
         self._serial = 0
@@ -148,6 +149,7 @@ class KeyQueue:
 
     def _forget(self, request: Request) -> None:
         del self.queue[request]
+        self._on_leave(request)
         if self._by_program:
             program = self._programs[request.session[0]]
             program.remove(request)

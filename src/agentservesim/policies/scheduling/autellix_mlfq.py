@@ -61,10 +61,10 @@ class AutellixMlfq:
 
     def budget(self, request: RequestView, now_s: float) -> float:
         """The quantum of its queue, which is the next one if it used up the last quantum."""
-        level = self._level[request]
-        level += self._levels.feedback(request, level)
-        self._level[request] = level
-        return self._levels.grant(request, level)
+        levels, computed, level = self._levels, request.computed_tokens, self._level[request]
+        if level < levels.last and levels.used_up(request, computed):
+            level = self._level[request] = level + 1
+        return levels.grant(request, computed, level)
 
     def observe(self, event: SchedulerEvent) -> None:
         """Count a program's tokens; forget what is done."""

@@ -10,8 +10,8 @@ from agentservesim.model import Path, Segment
 from agentservesim.policies.protocols import Changes, RequestView
 from agentservesim.policies.scheduling.lpm import fewest_replied
 
-Place = tuple[RequestView, Path]
-"""A request, and the part of its prompt that is cached."""
+Place = tuple[Path, list[RequestView]]
+"""The cached part of a prompt, and the requests that end there."""
 
 
 @dataclass
@@ -25,13 +25,24 @@ class DfsWeight:
     limit: int = 128
     changes: ClassVar[Changes] = "queue"
     _places: dict[RequestView, int] = field(default_factory=dict, init=False, repr=False)
+    _cuts: dict[RequestView, tuple[int, Path]] = field(default_factory=dict, init=False, repr=False)
 
     def survey(self, waiting: Sequence[RequestView], now_s: float) -> None:
         """Walk the tree."""
         self._places = {}
         if len(waiting) <= self.limit:
-            places = [(request, _cut(request.prompt, request.cached_tokens)) for request in waiting]
-            self._places = {request: place for place, request in enumerate(_walk(places))}
+            self._cuts = {request: self._cut(request) for request in waiting}
+            places: dict[Path, list[RequestView]] = {}
+            for request, (_, path) in self._cuts.items():
+                places.setdefault(path, []).append(request)
+            order = _walk(list(places.items()))
+            self._places = {request: place for place, request in enumerate(order)}
+
+    def _cut(self, request: RequestView) -> tuple[int, Path]:
+        """Tokens of its prompt that are cached, and these: most often the same as when it was asked last."""
+        cached = request.cached_tokens
+        known = self._cuts.get(request)
+        return known if known is not None and known[0] == cached else (cached, _start(request.prompt, cached))
 
     def key(self, request: RequestView, now_s: float) -> int:
         """When the walk comes to its node."""
@@ -42,33 +53,33 @@ class DfsWeight:
         return fewest_replied(running)
 
 
-def _cut(path: Path, tokens: int) -> Path:
+def _start(path: Path, tokens: int) -> Path:
     return tuple((segment, min(end, tokens)) for segment, end in path if segment.start < tokens)
 
 
 def _walk(places: Sequence[Place], depth: int = 0, at: int = 0) -> list[RequestView]:
     """The requests at and below a node: `depth` segments down, where the last of them is at position `at`."""
     while True:
-        own, below = [], dict[Segment, list[Place]]()
-        for request, path in places:
-            if depth and path[depth - 1][1] > at:
-                below.setdefault(path[depth - 1][0], []).append((request, path))
-            elif len(path) > depth:
-                below.setdefault(path[depth][0], []).append((request, path))
-            else:
-                own.append(request)
+        own, below = list[RequestView](), dict[Segment, list[Place]]()
         if len(places) == 1:
-            return [places[0][0]]
+            return places[0][1]
+        for path, requests in places:
+            if depth and path[depth - 1][1] > at:
+                below.setdefault(path[depth - 1][0], []).append((path, requests))
+            elif len(path) > depth:
+                below.setdefault(path[depth][0], []).append((path, requests))
+            else:
+                own += requests
         if own or len(below) != 1:
             break
         places, depth, at = _next(next(iter(below.items())), depth)
-    groups = sorted(below.items(), key=lambda item: -len(item[1]))
+    groups = sorted(below.items(), key=lambda item: -sum(len(requests) for _, requests in item[1]))
     return [request for group in groups for request in _walk(*_next(group, depth))] + own
 
 
 def _next(group: tuple[Segment, list[Place]], depth: int) -> tuple[list[Place], int, int]:
     """The node that a group, which goes on in a segment, comes to next."""
     segment, places = group
-    path = places[0][1]
+    path = places[0][0]
     depth += not depth or path[depth - 1][0] is not segment
-    return places, depth, min(path[depth - 1][1] for _, path in places)
+    return places, depth, min(path[depth - 1][1] for path, _ in places)

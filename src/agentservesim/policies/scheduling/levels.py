@@ -23,18 +23,22 @@ def numbers(name: str, text: object) -> tuple[float, ...]:
 class Levels:
     """Level 0 is the best. `boundaries` lie between levels; each has a quantum of tokens for a step.
 
-    A call that has used a whole quantum in a step and is not through its prompt goes one level down.
+    A call that has used a whole quantum in a step and is not through its prompt goes one level down. Quanta
+    are whole and at least 1, or infinite; `last` is the worst level.
     """
 
     def __init__(self, boundaries: object, quanta: object) -> None:
         self.boundaries = numbers("boundaries", boundaries)
-        self.quanta = numbers("quanta", quanta)
+        self.quanta = [
+            number if number == inf else max(int(number), 1) for number in numbers("quanta", quanta)
+        ]
+        self.last = len(self.quanta) - 1
         if len(self.quanta) != len(self.boundaries) + 1:
             raise ValueError(f"{len(self.boundaries)} boundaries need {len(self.boundaries) + 1} quanta")
         if list(self.boundaries) != sorted(self.boundaries):
             raise ValueError("boundaries must ascend")
         self._reached = list(accumulate(self.quanta[:-1]))
-        self._used: dict[RequestView, tuple[int, float]] = {}
+        self._allowed: dict[RequestView, float] = {}
 
     def entry(self, tokens: float) -> int:
         """The level of so many tokens: below its boundary, and no deeper than its quanta would have led."""
@@ -44,16 +48,16 @@ class Levels:
         """The level of so many tokens: up to and including its boundary."""
         return bisect_left(self.boundaries, tokens)
 
-    def feedback(self, request: RequestView, level: int) -> bool:
-        """Whether the call has used up what it was last allowed at `grant`, so that it goes down a level."""
-        computed, quantum = self._used.get(request, (request.computed_tokens, inf))
-        return level + 1 < len(self.quanta) and request.computed_tokens - computed >= quantum
+    def used_up(self, request: RequestView, computed: int) -> bool:
+        """Whether the call has computed all that it was last allowed at `grant`."""
+        return computed >= self._allowed.get(request, inf)
 
-    def grant(self, request: RequestView, level: int) -> float:
+    def grant(self, request: RequestView, computed: int, level: int) -> float:
         """The quantum of a level, for the step that is being decided."""
-        self._used[request] = request.computed_tokens, self.quanta[level]
-        return self.quanta[level]
+        quantum = self.quanta[level]
+        self._allowed[request] = computed + quantum
+        return quantum
 
     def forget(self, request: RequestView) -> None:
         """A call is done."""
-        self._used.pop(request, None)
+        self._allowed.pop(request, None)
