@@ -148,6 +148,38 @@ def test_the_service_of_a_program_counts_from_the_moment_a_turn_of_it_ends() -> 
 
 # ---- what they are shown ------------------------------------------------------------------------
 
+
+class Doubts:
+    """Asks for what is cached whenever it may, and looks itself."""
+
+    tick_s = 0.01
+
+    def __init__(self, changes: Changes) -> None:
+        self.changes = changes
+        self.asked = self.kept = 0
+
+    def survey(self, waiting: Sequence[Any], now_s: float) -> None:
+        for seen in waiting:
+            request, scheduler = seen._request, seen._scheduler
+            self.asked += 1
+            self.kept += scheduler.pool.answers.get(request) is not None
+            found = request.holding.blocks + scheduler._room.hit(request).blocks
+            assert seen.cached_tokens == found * scheduler.config.block_size
+
+    def key(self, request: RequestView, now_s: float) -> int:
+        return request.turn_index
+
+
+@pytest.mark.parametrize("changes", ["queue", "time"])
+def test_an_answer_that_was_kept_is_what_a_lookup_would_find(changes: Changes) -> None:
+    asked = kept = 0
+    for seed in range(60):
+        doubts = Doubts(changes)
+        case = draw_case(seed, cramped=seed % 3 == 0, size=9)
+        play(case, load_policy("residency", RESIDENCIES[seed % len(RESIDENCIES)]), scheduler=doubts)
+        asked, kept = asked + doubts.asked, kept + doubts.kept
+    assert asked > kept > asked / 4
+
 REQUEST = {name for name in dir(RequestView) if not name.startswith("_")}
 PROGRAM = {name for name in dir(ProgramView) if not name.startswith("_")}
 FUTURE = ("left", "remaining", "total", "output", "end", "next", "turns", "dependencies", "delay", "reply")
