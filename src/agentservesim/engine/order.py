@@ -68,12 +68,21 @@ class Order:
             raise self._failed(call, error) from error
         return keys
 
-    def budget(self, request: RequestView, now_s: float) -> int:
-        """Most tokens of its prompt that a request may compute in this step, at least 1."""
+    def budgets(self, requests: Sequence[RequestView], now_s: float) -> list[int]:
+        """Most tokens of its prompt that each request may compute in this step, at least 1."""
+        budget, answers, request = self.policy.budget, list[Any](), None
         try:
-            tokens = self.policy.budget(request, now_s)
+            for request in requests:
+                answers.append(budget(request, now_s))
         except Exception as error:
-            raise self._failed(f"budget() of turn '{request.id}'", error) from error
+            call = f"budget() of turn '{request.id}'" if request is not None else "budget()"
+            raise self._failed(call, error) from error
+        return [
+            tokens if type(tokens) is int and tokens > 0 else self._whole(request, tokens)
+            for request, tokens in zip(requests, answers, strict=True)
+        ]
+
+    def _whole(self, request: RequestView, tokens: object) -> int:
         if not isinstance(tokens, (int, float)) or tokens != tokens:
             raise InputError(
                 f"{self._name}: budget() of turn '{request.id}' returned {tokens!r}; "

@@ -131,12 +131,12 @@ class Running:
         new = request.known - request.computed
         return cap if 0 < cap < new else new
 
-    def _ration(self, request: Request, cap: int) -> int:
-        """The cap on a request in this step: the engine's, or less if the policy says so."""
+    def _rationed(self, requests: Sequence[Request], cap: int) -> list[int]:
+        """The cap on each request in this step: the engine's, or less if the policy says so."""
         if not self._caps or self._order is None:
-            return cap
-        own = self._order.budget(seen_of(request), to_s(self.now_ps))
-        return min(own, cap) if cap else own
+            return [cap] * len(requests)
+        own = self._order.budgets([seen_of(request) for request in requests], to_s(self.now_ps))
+        return [min(tokens, cap) for tokens in own] if cap else own
 
     def _compute_chunk(self, step: Step, request: Request, new: int, joining: list[Request]) -> None:
         """Give blocks to `new` tokens of a prefill and put them into the step."""

@@ -44,7 +44,8 @@ class Scheduler(Running):
         if cap and self._lone_uncapped and len(self.running) + len(self.waiting) <= 1:
             cap = 0
         if self._caps:
-            self._rations = {request: self._ration(request, cap) for request in self._prefills}
+            rations = self._rationed(self._prefills, cap)
+            self._rations = dict(zip(self._prefills, rations, strict=True))
         joining: list[Request] = []
         rows = self.rows
         preempted = False
@@ -96,12 +97,12 @@ class Scheduler(Running):
     def _admit(self, step: Step, now: int, budget: int, cap: int, joining: list[Request]) -> None:
         """Admit waiting requests in order until one does not fit."""
         waiting, running, memory = self.waiting, self.running, self.memory
+        if self._caps:
+            self._room.promise(self._prefills)
         while waiting.queue and budget > 0 and len(running) < self.config.max_num_seqs:
             request = waiting.head()
-            if self._caps:
-                self._room.promise(self._prefills)
             hit = self._room.hit(request)
-            most = self._ration(request, cap)
+            (most,) = self._rationed((request,), cap)
             load = 0
             if memory is not None and self._room.may_fit(request, hit, budget, most):
                 load = memory.loadable(request, hit)
@@ -120,6 +121,8 @@ class Scheduler(Running):
             self._compute_chunk(step, request, new, joining)
             if request.computed < request.known:
                 self._prefills.append(request)
+                if self._caps:
+                    self._room.promise(self._prefills)
             budget -= new
 
     def _load(self, memory: Memory, step: Step, request: Request, blocks: int, now: int) -> bool:
