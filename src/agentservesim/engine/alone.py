@@ -21,6 +21,7 @@ class Alone:
         self._block = config.block_size if config.enable_prefix_caching else 0
         self._step_time = step_time
         self._frontend_ps = frontend_ps
+        self._no_rows = [0] * len(step_time.knots)
         self._before = [0]
         self._first: list[int] = []
         self._growth: list[int] = []
@@ -35,10 +36,11 @@ class Alone:
         return self._frontend_ps + self._prefill_ps(cached, prompt) + decode_ps
 
     def _prefill_ps(self, start: int, end: int) -> int:
-        model, total = self._step_time, 0
+        total = 0
         for at in range(start, end, self._chunk):
             new = min(self._chunk, end - at)
-            total += model.step_ps(Batch.of(model.knots, [(new, at)], sampled=int(at + new == end)))
+            batch = Batch(((new, at),), 0, self._no_rows, self._no_rows, int(at + new == end))
+            total += self._step_time.step_ps(batch)
         return total
 
     def _decode_ps(self, context: int) -> int:

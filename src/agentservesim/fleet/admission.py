@@ -97,6 +97,11 @@ class Gate:
 
     def ready(self, run: ProgramRun, turn: Turn, gap_ps: int) -> None:
         """A turn is ready: it passes, waits, or is the end of its program."""
+        if self._policy is None and not self._paused:
+            self._moved_ps = self._kernel.now
+            self._fleet.programs.setdefault(run.program.id, run.known)
+            self._pass_on(run, turn, gap_ps, 0)
+            return
         held = Held(next(self._numbers), run, turn, gap_ps, self._kernel.now)
         if self._decide(held) is not None:
             self._line[held.number] = held

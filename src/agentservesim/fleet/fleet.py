@@ -44,6 +44,9 @@ PROGRESS_EVERY = 64
 FIRST = -(1 << 21)
 """Priority: a first token is out before any turn ends in its moment."""
 
+NOTHING: dict[str, int] = {}
+"""What was loaded for most turns; never added to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -231,7 +234,8 @@ class Fleet:
         """A turn goes to the instance that the router chooses."""
         homes, now = run.homes, self._kernel.now
         view = self._see(run, turn)
-        directed = self._migrations.directed(run.program.id)
+        watched = self._migrations.watches
+        directed = self._migrations.directed(run.program.id) if watched else None
         choice = self._dispatcher.choose(view) if directed is None else Choice(directed)
         index = choice.index
         if self.residencies and turn.session_id in homes:
@@ -251,7 +255,8 @@ class Fleet:
             request.program, request.critical_path_s = run.known, run.known.path_s(turn.index)
         if self._dispatcher.wants_news or self._gate.observes:
             request.on_first_token = self._first_token
-        self._migrations.sent(run, request)
+        if watched:
+            self._migrations.sent(run, request)
         self._submit(request, index)
 
     def _submit(self, request: Request, index: int) -> None:
@@ -305,10 +310,7 @@ class Fleet:
                 computed_tokens=turn.prompt_tokens - request.cached_tokens,
                 recomputed_tokens=request.recomputed_tokens,
                 preemptions=request.preemptions,
-                loaded_tokens={
-                    tier: blocks * server.spec.engine.block_size
-                    for tier, blocks in request.loaded_blocks.items()
-                },
+                loaded_tokens=self._loaded_tokens(request) if request.loaded_blocks else NOTHING,
                 scores=sent.scores,
             )
         )
@@ -322,8 +324,14 @@ class Fleet:
             self._tell(self._order, sent.run, request)
         if self.residencies:
             self._note_gap(self.residencies[request.instance], sent.run, request)
-        self._migrations.ended(sent.run, request)
+        if self._migrations.watches:
+            self._migrations.ended(sent.run, request)
         self._gate.ended(sent.run, turn, request.cached_tokens)
+
+    def _loaded_tokens(self, request: Request) -> dict[str, int]:
+        """Tokens that were loaded for a turn, by tier."""
+        size = self._servers[request.instance].spec.engine.block_size
+        return {tier: blocks * size for tier, blocks in request.loaded_blocks.items()}
 
     def _tell(self, order: Order, run: ProgramRun, request: Request) -> None:
         """Tell the scheduling policy that a turn, and maybe its program, is done."""

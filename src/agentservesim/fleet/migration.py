@@ -22,8 +22,9 @@ class Migrations:
     """Carries out what `rebalance` yields, and sends KV over the network.
 
     Views may be old: what no longer applies has no effect (a program that ended, a session that is there
-    already). resend(request, index): a turn that was taken back is sent to an instance. Raises InputError
-    that names the policy for an answer that is no migration, or leads to no instance.
+    already). It `watches` what is sent and ends if the policy may ask for anything at all.
+    resend(request, index): a turn that was taken back is sent to an instance. Raises InputError that names
+    the policy for an answer that is no migration, or leads to no instance.
     """
 
     def __init__(
@@ -53,7 +54,8 @@ class Migrations:
         self._directed: dict[str, int] = {}
         self._busy_ps = 0
         tick_s = getattr(policy, "tick_s", 0.0) or 0.0
-        if getattr(policy, "rebalance", None) is None or not tick_s:
+        self.watches = getattr(policy, "rebalance", None) is not None and bool(tick_s)
+        if not self.watches:
             return
         if not (isinstance(tick_s, (int, float)) and isfinite(tick_s) and tick_s > 0):
             raise InputError(f"{self._name}: tick_s is {tick_s!r}; it must be a time in seconds, 0 for never")

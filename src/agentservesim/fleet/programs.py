@@ -23,7 +23,7 @@ class ProgramRecord:
         "_busy_since_ps",
         "_contexts",
         "_gap_started_ps",
-        "_gaps_s",
+        "_gaps_ps",
         "_path_ends_ps",
         "_paths_ps",
         "_reasoning_ps",
@@ -55,7 +55,7 @@ class ProgramRecord:
         self._acting_ps = 0
         self._busy_since_ps = arrival_ps
         self._gap_started_ps = arrival_ps
-        self._gaps_s: list[float] = []
+        self._gaps_ps: list[int] = []
         self._contexts: dict[str, int] = {}
         self._paths_ps: dict[int, int] = {}
         self._path_ends_ps: dict[int, int] = {}
@@ -70,15 +70,17 @@ class ProgramRecord:
         if self.running_turns == 0:
             if self.turns_done:
                 self._acting_ps += now_ps - self._gap_started_ps
-                self._gaps_s.append(to_s(now_ps - self._gap_started_ps))
+                self._gaps_ps.append(now_ps - self._gap_started_ps)
             self._busy_since_ps = now_ps
             self.tools = ()
         self.running_turns += 1
         self.hints = turn.hints or NO_HINTS
         self._grow(turn.session_id, turn.prompt_tokens)
-        before = (dependency.turn for dependency in turn.dependencies)
-        ends = (self._path_ends_ps.get(index, self._paths_ps[index]) for index in before)
-        self._paths_ps[turn.index] = max(ends, default=0)
+        longest = 0
+        for dependency in turn.dependencies:
+            index = dependency.turn
+            longest = max(longest, self._path_ends_ps.get(index) or self._paths_ps[index])
+        self._paths_ps[turn.index] = longest
 
     def sent(self, home: int) -> None:
         """A turn goes to an instance."""
@@ -97,7 +99,7 @@ class ProgramRecord:
         if self.running_turns == 0:
             self._reasoning_ps += now_ps - self._busy_since_ps
             self._gap_started_ps = now_ps
-            self.tools = tuple(call.name for call in turn.tools)
+            self.tools = tuple([call.name for call in turn.tools]) if turn.tools else ()
 
     def _grow(self, session: str, tokens: int) -> None:
         self.context_tokens += tokens - self._contexts.get(session, 0)
@@ -138,7 +140,7 @@ class ProgramRecord:
     @property
     def past_gaps_s(self) -> tuple[float, ...]:
         """Its gaps so far, oldest first."""
-        return tuple(self._gaps_s)
+        return tuple(map(to_s, self._gaps_ps))
 
     @property
     def reasoning_s(self) -> float:

@@ -162,8 +162,9 @@ def estimates_of(specs: Sequence[InstanceSpec]) -> list[Estimates]:
 
 def cut(path: Path, tokens: int) -> Path:
     """The first tokens of a path."""
-    for number, (segment, end) in enumerate(path):
-        if end >= tokens:
+    for number in range(len(path) - 1, -1, -1):
+        if number == 0 or path[number - 1][1] < tokens:
+            segment, end = path[number]
             return (*path[:number], (segment, tokens)) if end > tokens else path[: number + 1]
     return path
 

@@ -170,7 +170,7 @@ class BlockPool:
         count -= self._blanks
         self.blank -= self._blanks
         self._blanks = 0
-        watched = self.is_watched
+        watched = self.on_shortage is not None or self.on_condemn is not None
         while count:
             extent = self._queue.first
             if watched and not extent.condemned:
@@ -340,7 +340,10 @@ class BlockPool:
 
     def is_shared_writing(self, holding: Holding, from_token: int) -> bool:
         """Whether another holding is hashing blocks of the segments that this one has from a token on."""
-        return any(end > from_token and self.is_being_written(segment) for segment, end in holding.path)
+        for segment, end in holding.path:
+            if end > from_token and self.is_being_written(segment):
+                return True
+        return False
 
     # ---- extents and the free queue -----------------------------------------------------------
 
@@ -411,7 +414,7 @@ class BlockPool:
     @property
     def ready(self) -> int:
         """Blocks that can be taken without anybody being asked or told."""
-        if not self.is_watched:
+        if self.on_shortage is None and self.on_condemn is None:
             return self.free
         return self._blanks + self._queue.condemned_blocks
 

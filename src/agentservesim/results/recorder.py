@@ -90,8 +90,9 @@ class Recorder:
         self._names.append(_turn_names(record))
         if self.tiers:
             self._loaded.extend(record.loaded_tokens.get(tier, 0) for tier in self.tiers)
-        self._scores.extend(record.scores)
-        self._scored.append(len(record.scores))
+        if record.scores:
+            self._scored.append(len(self._names) - 1)
+            self._scores.extend(record.scores)
 
     def step_done(self, record: StepRecord) -> None:
         """Keep a step."""
@@ -109,14 +110,11 @@ class Recorder:
         """For each tier below HBM the tokens that were loaded from it, of shape (turns,)."""
         return _columns(self._loaded, self.tiers)
 
-    def scores(self) -> list[list[float] | None]:
-        """What the router made of each instance, turn by turn; None where it did not say. Empty if it
-        never did."""
-        if not self._scores:
-            return []
-        ends = np.cumsum(np.array(self._scored, dtype=np.int64)).tolist()
-        spans = zip([0, *ends], ends, strict=False)
-        return [self._scores[first:end].tolist() if end > first else None for first, end in spans]
+    def scores(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The turns for which the router said what it made of each instance, by order of completion, and its
+        figures, of shape (these turns, instances)."""
+        scored = np.array(self._scored, dtype=np.int64)
+        return scored, np.array(self._scores).reshape(len(scored), -1 if len(scored) else 0)
 
     def step_numbers(self) -> dict[str, NDArray[np.int64]]:
         """The columns of the steps (times in picoseconds), each of shape (steps,)."""

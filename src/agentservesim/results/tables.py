@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from re import fullmatch
 
+import numpy as np
 import polars as pl
 
 from agentservesim.model import PS_PER_S, Program
@@ -90,8 +91,12 @@ def turn_table(
         f"cached_{column_part(tier)}_tokens": tokens for tier, tokens in recorder.loaded_tokens().items()
     }
     frame = pl.DataFrame({**recorder.turn_names(), **recorder.turn_numbers(), **loaded})
-    if scores := recorder.scores():
-        frame = frame.with_columns(pl.Series("route_scores", scores, dtype=pl.List(pl.Float64)))
+    scored, scores = recorder.scores()
+    if scored.size:
+        places = np.full(frame.height, -1)
+        places[scored] = np.arange(scored.size)
+        known_scores = pl.Series("route_scores", scores).cast(pl.List(pl.Float64))
+        frame = frame.with_columns(known_scores.gather(pl.Series(places).replace(-1, None)))
     begin = pl.Series("place", [first[name] for name in frame["program_id"]], dtype=pl.Int64)
     frame = frame.with_columns(place=begin + frame["index"]).sort("place")
     before = [pl.Series(name, v, dtype=pl.Int64).gather(frame["place"]) for name, v in known.items()]

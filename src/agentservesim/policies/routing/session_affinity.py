@@ -48,17 +48,21 @@ class SessionAffinity:
 
     def route(self, turn: TurnView, instances: Sequence[InstanceView], now_s: float) -> Choice:
         """The home of the turn, or where its program is on the ring, if that has room for it."""
+        if not (self.ring or self.capacity):
+            return Choice(self._home(turn))
         loads = [instance.load for instance in instances]
-        if self.ring:
-            index = self._on_ring(turn.program_id, loads)
-        elif turn.home is not None:
-            index = turn.home
-        else:
-            index = self._sessions.index(min(self._sessions))
-            self._sessions[index] += 1
+        index = self._on_ring(turn.program_id, loads) if self.ring else self._home(turn)
         if self.capacity and loads[index] >= self.capacity > min(loads):
             index = loads.index(min(loads))
         return Choice(index, loads)
+
+    def _home(self, turn: TurnView) -> int:
+        """Where the session began, or begins."""
+        if turn.home is not None:
+            return turn.home
+        index = self._sessions.index(min(self._sessions))
+        self._sessions[index] += 1
+        return index
 
     def _on_ring(self, key: str, loads: Sequence[int]) -> int:
         most = ceil(self.bound * (sum(loads) + 1) / len(loads)) if self.bound else sum(loads) + 1
