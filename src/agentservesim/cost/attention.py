@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from operator import mul
 
 import numpy as np
@@ -20,6 +21,9 @@ FAR = 64
 """The last context of a table times this is one more knot, so that curves go on straight, and in order."""
 
 _LOADS = 8
+
+_REMEMBERED = 1 << 13
+"""Chunks whose prices are kept: where prompts are cut into equal pieces, the same come again and again."""
 
 
 class ChunkPrices:
@@ -40,6 +44,7 @@ class ChunkPrices:
         far = max(known[-1], 1024.0) * FAR
         self._history = [int(history) for history in (*known, far)]
         self._alone, self._added = (self._grid(points, column, unit) for column in (2, 3))
+        self.price = lru_cache(_REMEMBERED)(self._price)
 
     def _grid(self, points: Array, column: int, unit: float) -> list[list[int]]:
         lanes = []
@@ -52,7 +57,7 @@ class ChunkPrices:
         whole: list[list[int]] = np.rint(grid).astype(np.int64).tolist()
         return whole
 
-    def price(self, new: int, history: int) -> tuple[int, int]:
+    def _price(self, new: int, history: int) -> tuple[int, int]:
         """Picoseconds of a chunk of `new` tokens on `history` tokens, alone and added."""
         alone = added = 0
         longest = self._new[-1]

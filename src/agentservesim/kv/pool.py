@@ -340,10 +340,7 @@ class BlockPool:
 
     def is_shared_writing(self, holding: Holding, from_token: int) -> bool:
         """Whether another holding is hashing blocks of the segments that this one has from a token on."""
-        for segment, end in holding.path:
-            if end > from_token and self.is_being_written(segment):
-                return True
-        return False
+        return any(end > from_token and self.is_being_written(segment) for segment, end in holding.path)
 
     # ---- extents and the free queue -----------------------------------------------------------
 

@@ -41,18 +41,16 @@ class Mars:
         return max(self._levels.bucket(request.prompt_tokens) - int(request.waited_s / self.ageing_s), 0)
 
     def _running(self, request: RequestView) -> int:
-        return self._level(request, request.computed_tokens, self._sunk.get(request, 0))
-
-    def _level(self, request: RequestView, computed: int, sunk: int) -> int:
-        left = request.prompt_tokens - computed
-        return max(self._levels.bucket(left), sunk) if left > 0 else 0
+        left = request.prompt_tokens - request.computed_tokens
+        return max(self._levels.bucket(left), self._sunk.get(request, 0)) if left > 0 else 0
 
     def budget(self, request: RequestView, now_s: float) -> float:
         """The quantum of its level."""
         levels, computed, sunk = self._levels, request.computed_tokens, self._sunk.get(request, 0)
         if sunk < levels.last and levels.used_up(request, computed):
-            sunk = self._sunk[request] = sunk + 1
-        return levels.grant(request, computed, self._level(request, computed, sunk))
+            self._sunk[request] = sunk = sunk + 1
+        left = request.prompt_tokens - computed
+        return levels.grant(request, computed, max(levels.bucket(left), sunk) if left > 0 else 0)
 
     def observe(self, event: SchedulerEvent) -> None:
         """Forget what is done."""
