@@ -76,7 +76,8 @@ docs: $(VENV)/dev ## run what README and docs/ show, and write its output and th
 	$(BIN)/python tests/test_docs.py
 
 site: $(VENV)/dev ## the documentation as a site that needs no network: out/site/index.html
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo 'out/site/index.html (search wants a server: python3 -m http.server --directory out/site)'
 
 clean: ## remove the environment, caches and results
 	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

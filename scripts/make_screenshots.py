@@ -1,14 +1,18 @@
 """Take the screenshots of README and docs anew: python scripts/make_screenshots.py.
 
-Runs examples/residency-small-dram.toml and a comparison of residency policies, and photographs their reports.
+Runs examples/residency-small-dram.toml, a comparison of residency policies, and that of docs/five-minutes.md,
+and photographs their reports.
 Needs the browser extra and chromium.
 """
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 import sys
 import tempfile
+from contextlib import chdir
 from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
@@ -23,6 +27,7 @@ PICTURES = {
     "report-kv": ("run", "light", ("#kv", "#gaps")),
     "report-slowest": ("run", "dark", ("#slowest", "#slowest")),
     "report-comparison": ("comparison", "light", ("header", "#pareto")),
+    "five-minutes": ("mine", "light", ("header", "#differences")),
 }
 MARGIN = 16
 
@@ -34,6 +39,16 @@ def simulate(*words: str) -> None:
     except SystemExit as end:
         if end.code:
             raise
+
+
+def five_minutes(place: Path) -> None:
+    """The comparison of docs/five-minutes.md, in `place`/mine."""
+    blocks = re.findall(
+        r"^```sh\n(.*?)^```$", (REPOSITORY / "docs" / "five-minutes.md").read_text(), re.S | re.M
+    )
+    with chdir(place):
+        Path("mine.jsonl").write_text(blocks[1].partition("\n")[2].removesuffix("END\n"))
+        simulate(*shlex.split(blocks[3].replace("\\\n", ""))[1:-1], "mine")
 
 
 def photograph(browser: Browser, report: Path, scheme: str, ends: tuple[str, str], target: Path) -> None:
@@ -58,6 +73,7 @@ if __name__ == "__main__":
         arms = "residency=lru,ttl,demote,cost-aware"
         more = ("--program-rate", "0.1", "--seeds", "4", "--quiet", "--out", f"{place}/comparison")
         simulate("compare", str(SCENARIO), "--set", "workload.max_programs=30", "--vary", arms, *more)
+        five_minutes(Path(place))
         browser = driver.chromium.launch(executable_path=str(chromium), args=["--no-sandbox"])
         for name, (folder, scheme, ends) in PICTURES.items():
             target = REPOSITORY / "docs" / "img" / f"{name}.png"

@@ -73,7 +73,8 @@ def _content(source: PurePosixPath) -> str:
     path, head = REPOSITORY / source, f"---\nsearch:\n  exclude: true\n---\n\n# {source}\n\n"
     if path.is_dir():
         entries = (
-            f"[{entry.name}]({entry.name}.md)" if _is_text(entry) else entry.name for entry in _files(source)
+            f"[`{entry.name}`]({entry.name}.md)" if _is_text(entry) else entry.name
+            for entry in _files(source)
         )
         return head + "".join(f"- {entry}\n" for entry in entries)
     return f"{head}``````{LANGUAGES.get(path.suffix, 'text')}\n{path.read_text(encoding='utf-8')}``````\n"
