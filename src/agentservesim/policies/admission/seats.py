@@ -42,9 +42,10 @@ class Seats(dict[str, Seat]):
     def rooms(self, fleet: FleetView) -> list[float]:
         """Tokens left in each instance; negative where there are too many."""
         rooms = [float(instance.num_blocks * instance.block_size) for instance in fleet.instances]
+        now_s = fleet.now_s
         for seat in self.values():
             if seat.home is not None:
-                rooms[seat.home] -= self.share(seat, fleet.now_s)
+                rooms[seat.home] -= self.share(seat, now_s)
         return rooms
 
     def fits(self, seat: Seat, rooms: list[float]) -> bool:

@@ -44,13 +44,12 @@ class ThunderAgent:
         seat = self._seats.setdefault(program.program_id, Seat())
         seat.tokens, seat.gap_s = turn.prompt_tokens, None
         if seat.home is None:
-            rooms = self._seats.rooms(fleet)
             seat.held_s = fleet.now_s if seat.held_s is None else seat.held_s
             patient = fleet.now_s < seat.held_s + self.patience_s
-            alone = all(other.home is not None or other is seat for other in self._seats.values())
-            if patient and not (seat.new and alone and self._seats.fits(seat, rooms)):
+            first = seat.new and all(o.home is not None or o is seat for o in self._seats.values())
+            if patient and not (first and self._seats.fits(seat, self._seats.rooms(fleet))):
                 return Hold(until_s=seat.held_s + self.patience_s)
-            self._seats.restore(seat, rooms)
+            self._seats.restore(seat, self._seats.rooms(fleet))
         seat.held_s, seat.new = None, False
         return ADMIT
 
