@@ -16,10 +16,11 @@ from string import Template
 import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY / "validation"))
+sys.path[:0] = [str(REPOSITORY / "validation"), str(REPOSITORY / "scripts")]
 
 import h100_loads
 import judge
+from decode_steps import stretches
 
 from agentservesim.calibration import Prediction, read_step_log, read_turns, recorded, replay
 from agentservesim.cost import CostConfig, build_cost
@@ -83,6 +84,31 @@ def run_section(reports: Mapping[str, ValidationReport]) -> str:
     return "\n".join(f"**{name}**, {r.requests} requests\n\n{run_table(r)}" for name, r in reports.items())
 
 
+def stretch_table() -> str:
+    """Decode steps of the run that neither preempts nor shares, each priced by the tables beside it."""
+    run = read_run(SHARED / "data" / "vllm-runs" / RUNS[0])
+    folder = SHARED / "data" / "profiles" / "RTXPRO6000" / "meta-llama" / "Llama-3.1-8B" / "bf16"
+    cost = build_cost(
+        CostConfig(model=run.model, gpu=run.gpu, tables=folder),
+        block_size=16,
+        max_num_batched_tokens=run.settings["max_num_batched_tokens"],
+        max_num_seqs=run.settings["max_num_seqs"],
+    )
+    rows = [
+        [
+            f"{s.start_s:.1f} s",
+            f"{s.steps}",
+            f"{s.rows}",
+            f"{s.longest:,}",
+            f"{s.real_ms:.2f}",
+            f"{s.ours_ms:.2f}",
+            signed(s.ours_ms / s.real_ms - 1),
+        ]
+        for s in stretches(run, cost.step_time)
+    ]
+    return table(("from", "steps", "rows", "longest context", "real ms", "ours ms", "error"), rows)
+
+
 def h100_errors(seeds: int) -> dict[float, Mapping[str, tuple[float, float]]]:
     """Errors of each load, by requests a second."""
     return {n / h100_loads.SPAN_S: h100_loads.errors(n, seeds) for n in h100_loads.REAL}
@@ -99,6 +125,15 @@ def h100_table(errors: Mapping[float, Mapping[str, tuple[float, float]]]) -> str
         [f"{rate:.2f}", *(f"{signed(e, h100_limit(f))} ± {s:.1%}" for f, (e, s) in found.items())]
         for rate, found in errors.items()
     ]
+    return table(("req/s", *h100_loads.FIGURES), rows)
+
+
+def h100_sensitivity() -> str:
+    """Change of our figures when the accelerator's part of every step takes 1 % longer, of one draw."""
+    rows = []
+    for requests in h100_loads.REAL:
+        change = h100_loads.simulated(requests, 0, 1.01) / h100_loads.simulated(requests, 0) - 1
+        rows.append([f"{requests / h100_loads.SPAN_S:.2f}", *map(signed, change.tolist())])
     return table(("req/s", *h100_loads.FIGURES), rows)
 
 
@@ -227,7 +262,9 @@ def page(seeds: int = 4) -> str:
         verdicts=verdicts(sources, h100, blocks),
         own=run_section(sources["own tables"]),
         shipped=run_section(sources["as shipped"]),
+        stretches=stretch_table(),
         h100=h100_table(h100),
+        h100_slower=h100_sensitivity(),
         seeds=seeds,
         blocks=block_table(blocks),
         recorded=table(CPU_HEAD, cpu_rows(recorded_logs, together=False)),

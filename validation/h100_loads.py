@@ -56,9 +56,11 @@ class Turns:
         """Not asked for."""
 
 
-def simulated(requests: int, seed: int) -> NDArray[np.float64]:
-    """Our figures of one load, in milliseconds, in the order of `FIGURES`."""
-    cost = build_cost(COST, block_size=16, max_num_batched_tokens=8192, max_num_seqs=256)
+def simulated(requests: int, seed: int, scale: float = 1.0) -> NDArray[np.float64]:
+    """Our figures of one load, in milliseconds, in the order of `FIGURES`; `scale` is a factor on the
+    accelerator's part of every step."""
+    priced = COST.model_copy(update={"step_time_scale": scale})
+    cost = build_cost(priced, block_size=16, max_num_batched_tokens=8192, max_num_seqs=256)
     turns = Turns()
     fleet = Fleet(
         _workload(requests, seed),
