@@ -14,7 +14,7 @@ from agentservesim.model import Path, to_s
 from agentservesim.policies.protocols import QueuedTurn
 
 ESTIMATES = 4096
-"""Prices of chunks that are remembered."""
+"""Prices of chunks, and of whole prompts, that are remembered: instances of one kind are asked the same."""
 
 
 class Estimates:
@@ -24,15 +24,18 @@ class Estimates:
         self._step_time = step_time
         self._chunk = chunk
         self._price_ps = lru_cache(ESTIMATES)(self._chunk_ps)
+        self._prefill_s = lru_cache(ESTIMATES)(self._in_chunks_s)
 
     def _chunk_ps(self, tokens: int, history: int) -> int:
         return self._step_time.step_ps(Batch.of(self._step_time.knots, [(tokens, history)]))
 
     def prefill_s(self, tokens: int, history: int = 0) -> float:
         """Time to compute tokens behind `history` others, alone, in chunks of the step budget."""
-        end = history + tokens
-        chunks = ((min(self._chunk, end - at), at) for at in range(history, end, self._chunk))
-        return to_s(sum(self._price_ps(*chunk) for chunk in chunks))
+        return self._prefill_s(tokens, history)
+
+    def _in_chunks_s(self, tokens: int, history: int) -> float:
+        end, chunk = history + tokens, self._chunk
+        return to_s(sum([self._price_ps(min(chunk, end - at), at) for at in range(history, end, chunk)]))
 
     def step_s(self, rows: int, counts: Sequence[int], contexts: Sequence[int]) -> float:
         """Duration of a step of decode rows alone; 0 without any."""
