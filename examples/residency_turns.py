@@ -1,6 +1,7 @@
 """The same work in more and more turns: what each turn's gap costs under a policy.
 
     python examples/residency_turns.py [--tools each|program] [--rate R] [--programs N] [--seed N]
+        [--policies NAME ...]
 
 Programs of 70,000 tokens in all, 0.13 a second, cut into 11 to 51 turns, on one H100 with the pool that it
 has. After Continuum's experiment on the number of turns (arXiv 2511.02230). --tools program: the tools of a
@@ -27,6 +28,7 @@ ARMS: dict[str, dict[str, str]] = {
     "Continuum": {"policy": "continuum"},
     "Continuum, preview": {"policy": "continuum", "residency": "continuum-preview"},
     "InferCept without DRAM": {"policy": "infercept"},
+    "Continuum, six programs at most": {"policy": "continuum", "admission": "max-programs,limit=6"},
 }
 
 
@@ -67,6 +69,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.13)
     parser.add_argument("--programs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--policies", action="append", choices=ARMS)
     options = parser.parse_args()
     with TemporaryDirectory() as folder:
         traces = [Path(folder, f"{turns}.jsonl") for turns in TURNS]
@@ -75,8 +78,8 @@ def main() -> None:
             write_trace(programs(options.programs, options.rate, turns, gap_s, options.seed), trace)
         print("| policies | " + " | ".join(f"{turns} turns" for turns in TURNS) + " |")
         print("|---|" + "---:|" * len(TURNS))
-        for name, policies in ARMS.items():
-            cells = (f"{latency_s(trace, policies):,.0f}" for trace in traces)
+        for name in options.policies or ARMS:
+            cells = (f"{latency_s(trace, ARMS[name]):,.0f}" for trace in traces)
             print("| " + " | ".join([name, *cells]) + " |", flush=True)
 
 
