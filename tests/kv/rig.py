@@ -70,7 +70,7 @@ class Rig:
             )
             model.server = cast(ServerView, None)  # nobody here looks at it
             model.copies.on_transfer = self.transfers.append
-            model.ledger.on_change = self.changes.append
+            model.ledger.on_change = lambda numbers: self.changes.append(ResidencyRecord(*numbers))
             self.models.append(model)
         self.model = self.models[0]
         self.pool = self.model.pool

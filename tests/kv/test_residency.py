@@ -424,14 +424,14 @@ def test_states_add_up_and_are_told_at_every_change() -> None:
     rig.turn("a", content(6))
     rig.turn("b", content(4))
     latest = {change.tier: change for change in rig.changes}
-    hbm, dram = latest["hbm"], latest["dram"]
+    hbm, dram = latest[0], latest[1]
     assert (hbm.active_blocks, hbm.pinned_blocks, hbm.in_flight_blocks) == (0, 6, 4)
     assert (hbm.cached_blocks, hbm.free_blocks) == (0, 10)
     assert (dram.in_flight_blocks, dram.free_blocks) == (4, 96)
     rig.run(4)
     latest = {change.tier: change for change in rig.changes}
-    assert (latest["hbm"].cached_blocks, latest["dram"].cached_blocks) == (4, 4)
-    assert latest["hbm"].time_ps == 4 * S
+    assert (latest[0].cached_blocks, latest[1].cached_blocks) == (4, 4)
+    assert latest[0].time_ps == 4 * S
 
 
 class Failing(Script):

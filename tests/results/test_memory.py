@@ -55,11 +55,11 @@ def recorded() -> Recorder:
     recorder.turn_done(FIRST)
     recorder.turn_done(replace(SECOND, loaded_tokens={"slow-ram": 64}))
     for change in (
-        ResidencyRecord(0, 2 * S, "hbm", 4, 1, 3, 2, 0),
-        ResidencyRecord(0, 2 * S, "slow-ram", 0, 0, 0, 2, 98),
-        ResidencyRecord(0, 4 * S, "hbm", 4, 3, 3, 0, 0),
-        ResidencyRecord(0, 10 * S, "hbm", 0, 0, 10, 0, 0),
-        ResidencyRecord(1, 15 * S, "hbm", 0, 0, 0, 5, 15),
+        ResidencyRecord(0, 2 * S, 0, 4, 1, 3, 2, 0),
+        ResidencyRecord(0, 2 * S, 1, 0, 0, 0, 2, 98),
+        ResidencyRecord(0, 4 * S, 0, 4, 3, 3, 0, 0),
+        ResidencyRecord(0, 10 * S, 0, 0, 0, 10, 0, 0),
+        ResidencyRecord(1, 15 * S, 0, 0, 0, 0, 5, 15),
     ):
         on_change = models[change.instance].ledger.on_change
         assert on_change is not None

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from agentservesim.kernel import Kernel
 from agentservesim.kv.pool import BlockPool
-from agentservesim.kv.sessions import ResidencyRecord
+
+Numbers = tuple[int, int, int, int, int, int, int, int]
+"""Those of a `ResidencyRecord`."""
 
 
 @dataclass(slots=True, eq=False)
 class _Told:
     """A tier, and the counts of its pool that were told last."""
 
-    tier: str
+    tier: int
     pool: BlockPool
+    blocks: int
     free: int = -1
     blank: int = -1
     pinned: int = -1
@@ -23,20 +26,20 @@ class _Told:
 
 
 class Ledger:
-    """Tells `on_change(record)`, if set, what a tier holds: when a gap begins, a turn is admitted, a session
+    """Tells `on_change(numbers)`, if set, what a tier holds: when a gap begins, a turn is admitted, a session
     ends or goes elsewhere, a copy begins or ends, or a pin breaks, and it is not what was told last.
 
     `catch_up` brings the HBM pool up to date.
     """
 
     def __init__(
-        self, index: int, kernel: Kernel, pools: Mapping[str, BlockPool], catch_up: Callable[[], None]
+        self, index: int, kernel: Kernel, pools: Sequence[BlockPool], catch_up: Callable[[], None]
     ) -> None:
-        self.on_change: Callable[[ResidencyRecord], None] | None = None
+        self.on_change: Callable[[Numbers], None] | None = None
         self._index = index
         self._kernel = kernel
         self._catch_up = catch_up
-        self._told = [_Told(name, pool) for name, pool in pools.items()]
+        self._told = [_Told(tier, pool, pool.num_blocks - 1) for tier, pool in enumerate(pools)]
 
     def changed(self) -> None:
         """Something may hold more or less than before."""
@@ -54,8 +57,6 @@ class Ledger:
                 or blank != told.blank
             ):
                 told.free, told.blank, told.pinned, told.in_flight = free, blank, pinned, in_flight
-                active = pool.num_blocks - 1 - free - pinned - in_flight
-                now, cached = self._kernel.now, free - blank
-                on_change(
-                    ResidencyRecord(self._index, now, told.tier, active, pinned, cached, in_flight, blank)
-                )
+                active, cached = told.blocks - free - pinned - in_flight, free - blank
+                now = self._kernel.now
+                on_change((self._index, now, told.tier, active, pinned, cached, in_flight, blank))

@@ -66,7 +66,7 @@ class Residency:
         self.chains: dict[Session, Chain] = {}
         self.pool = pool
         self._pools = {HBM: pool} | {tier.name: tier.pool for tier in tiers}
-        self.ledger = Ledger(index, kernel, self._pools, catch_up)
+        self.ledger = Ledger(index, kernel, list(self._pools.values()), catch_up)
         self._changed = changed = self.ledger.changed
         self.pins = Pins(kernel, pool, shape.block_bytes, freed, changed)
         self.copies = Copies(index, kernel, pool, tiers, shape, wake, freed, changed)

@@ -119,7 +119,7 @@ class TransferRecord(NamedTuple):
 
 
 class ResidencyRecord(NamedTuple):
-    """The blocks of a tier by state, from this moment on; they add up to its size.
+    """The blocks of a tier by state, from this moment on; they add up to its size. Tier 0 is HBM.
 
     A block counts with whoever took it from the free queue: a request (active), a pin, or a copy
     (in flight); shared ones count as active when that one lets go and others stay. Cached blocks
@@ -128,7 +128,7 @@ class ResidencyRecord(NamedTuple):
 
     instance: int
     time_ps: int
-    tier: str
+    tier: int
     active_blocks: int
     pinned_blocks: int
     cached_blocks: int

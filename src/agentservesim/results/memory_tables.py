@@ -52,9 +52,10 @@ def residency_table(recorder: Recorder) -> pl.DataFrame:
     breaks, in order of time.
     """
     frame = pl.DataFrame(recorder.changes())
+    tier = pl.Series(["hbm", *recorder.tiers]).gather(frame["tier"])
     size = pl.Series([pool.block_bytes for pool in recorder.pools], dtype=pl.Int64).gather(frame["instance"])
     states = [(pl.col(f"{state}_blocks") * size).alias(f"{state}_bytes") for state in STATES]
-    return frame.select("instance", "time_ps", "tier", *states)
+    return frame.select("instance", "time_ps", tier.alias("tier"), *states)
 
 
 def instance_table(recorder: Recorder, residency: pl.DataFrame) -> pl.DataFrame:

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
+from agentservesim.kv.ledger import Numbers
 from agentservesim.kv.links import Link, Network
 from agentservesim.kv.residency import Residency, ResidencyRecord, TransferRecord
 from agentservesim.model import InputError, StepRecord, TurnRecord
@@ -19,12 +20,17 @@ from agentservesim.results.expenses import Use
 TURN_NAMES = tuple(f.name for f in fields(TurnRecord) if f.type == "str")
 TURN_NUMBERS = tuple(f.name for f in fields(TurnRecord) if f.type == "int")
 STEP_NUMBERS = tuple(f.name for f in fields(StepRecord))
+CHANGE_NUMBERS = ResidencyRecord._fields
 
 _turn_names = attrgetter(*TURN_NAMES)
 _turn_numbers = attrgetter(*TURN_NUMBERS)
 _step_numbers = attrgetter(*STEP_NUMBERS)
 
 Columns = dict[str, list[str] | NDArray[np.int64]]
+
+TOO_LATE = (
+    "the simulated clock has passed 106 days; shorten the trace with program_rate, max_gap_s or max_programs"
+)
 
 BATCH = 4096
 """Records that are put into columns at once."""
@@ -62,7 +68,7 @@ class Recorder:
         self._scored = array("q")
         self._steps = array("q")
         self._transfers = _Rows(TransferRecord)
-        self._changes = _Rows(ResidencyRecord)
+        self._changes = array("q")
 
     def __len__(self) -> int:
         return len(self._names)
@@ -76,17 +82,14 @@ class Recorder:
         self.pools = pools if memories else ()
         for memory in memories:
             memory.copies.on_transfer = self._transfers.add
-            memory.ledger.on_change = self._changes.add
+            memory.ledger.on_change = self._changed
 
     def turn_done(self, record: TurnRecord) -> None:
         """Keep a finished turn. Raises InputError if its times do not fit 64 bits."""
         try:
             self._turns.extend(_turn_numbers(record))
         except OverflowError:
-            raise InputError(
-                f"program '{record.program_id}', turn '{record.turn_id}': the simulated clock has passed "
-                "106 days; shorten the trace with program_rate, max_gap_s or max_programs"
-            ) from None
+            raise InputError(f"program '{record.program_id}', turn '{record.turn_id}': {TOO_LATE}") from None
         self._names.append(_turn_names(record))
         if self.tiers:
             self._loaded.extend(record.loaded_tokens.get(tier, 0) for tier in self.tiers)
@@ -97,6 +100,13 @@ class Recorder:
     def step_done(self, record: StepRecord) -> None:
         """Keep a step."""
         self._steps.extend(_step_numbers(record))
+
+    def _changed(self, numbers: Numbers) -> None:
+        """Keep what a tier holds. Raises InputError if the time does not fit 64 bits."""
+        try:
+            self._changes.extend(numbers)
+        except OverflowError:
+            raise InputError(f"instance {numbers[0]}: {TOO_LATE}") from None
 
     def turn_names(self) -> dict[str, list[str]]:
         """The columns of text, in order of completion."""
@@ -124,9 +134,9 @@ class Recorder:
         """The copies between tiers that ended, in order of their ends; times in picoseconds."""
         return self._transfers.columns()
 
-    def changes(self) -> Columns:
-        """What each tier held from each moment on, in order of time; times in picoseconds."""
-        return self._changes.columns()
+    def changes(self) -> dict[str, NDArray[np.int64]]:
+        """What each tier (0 is HBM) held from each moment on, in order of time; times in picoseconds."""
+        return _columns(self._changes, CHANGE_NUMBERS)
 
     def links(self) -> dict[str, list[Link]]:
         """The physical links by name, in the order of the tiers; the network's are the last."""
@@ -170,5 +180,7 @@ class _Rows:
 
 
 def _columns(rows: array[int], names: tuple[str, ...]) -> dict[str, NDArray[np.int64]]:
-    table = np.array(rows, dtype=np.int64).reshape(-1, max(len(names), 1))
+    """The columns of whole rows; one that did not fit is left out."""
+    width = max(len(names), 1)
+    table = np.array(rows, dtype=np.int64)[: len(rows) // width * width].reshape(-1, width)
     return {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(names)}

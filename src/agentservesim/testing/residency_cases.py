@@ -13,7 +13,8 @@ from agentservesim.cost.base import Batch
 from agentservesim.engine.config import EngineConfig
 from agentservesim.fleet import Fleet, InstanceSpec
 from agentservesim.fleet.config import NetworkConfig, RoutingConfig, ToolsConfig
-from agentservesim.kv.config import HBM, LinkConfig, MemoryConfig, TierConfig
+from agentservesim.kv.config import LinkConfig, MemoryConfig, TierConfig
+from agentservesim.kv.ledger import Numbers
 from agentservesim.kv.links import IN
 from agentservesim.kv.pool import BlockPool, Holding
 from agentservesim.kv.residency import Residency, ResidencyRecord, TransferRecord
@@ -401,10 +402,11 @@ def audit(fleet: Fleet) -> None:
         pool.audit(held)
 
 
-def _check_sum(residency: Residency) -> Callable[[ResidencyRecord], None]:
-    sizes = {HBM: residency.pool.num_blocks - 1, **{t.name: t.pool.num_blocks - 1 for t in residency.tiers}}
+def _check_sum(residency: Residency) -> Callable[[Numbers], None]:
+    sizes = [pool.num_blocks - 1 for pool in (residency.pool, *(tier.pool for tier in residency.tiers))]
 
-    def check(record: ResidencyRecord) -> None:
+    def check(numbers: Numbers) -> None:
+        record = ResidencyRecord(*numbers)
         used = record.active_blocks, record.pinned_blocks, record.in_flight_blocks
         states = *used, record.cached_blocks, record.free_blocks
         assert min(states) >= 0, record
