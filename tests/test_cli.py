@@ -19,6 +19,7 @@ import polars as pl
 import pytest
 
 from agentservesim.cli import main
+from agentservesim.fleet import Fleet
 
 RUN = [sys.executable, "-m", "agentservesim"]
 TURNS = [{"new_tokens": 3000, "output_tokens": 40, "tools": [{"name": "Bash", "duration_s": 2.0}]}] * 3
@@ -374,13 +375,9 @@ def test_a_router_of_ones_own(trace: Path, tmp_path: Path) -> None:
     assert pl.read_parquet(tmp_path / "out" / "turns.parquet")["instance"].unique().to_list() == [1]
 
 
-def test_a_bug_is_told_from_bad_input(trace: Path, tmp_path: Path) -> None:
-    (tmp_path / "broken.py").write_text(
-        "from agentservesim.fleet import Fleet\n"
-        "Fleet.run = lambda *arguments: 1 / 0\n"
-        "class Broken:\n    def route(self, turn, instances, now_s):\n        return 0\n"
-    )
-    done = agentservesim("run", trace, "--router", "broken:Broken", "--out", "out", cwd=tmp_path)
+def test_a_bug_is_told_from_bad_input(trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fleet, "run", lambda *arguments: 1 / 0)
+    done = agentservesim("run", trace, "--out", "out", cwd=tmp_path)
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
     assert not (tmp_path / "out").exists()
