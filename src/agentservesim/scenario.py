@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from operator import sub
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -250,16 +251,14 @@ class Plan:
         that is fastest for the turn.
         """
         turns = [turn for program in self.workload.programs for turn in program.turns]
-        sent = list(zip(turns, unlimited_hits(turns), strict=True))
+        hits = list(unlimited_hits(turns))
+        lengths = [turn.prompt_tokens for turn in turns], hits, [turn.output_tokens for turn in turns]
         idle = [
             Alone(group, cost.step_time, cost.frontend_in_ps + cost.frontend_out_ps)
             for group, cost in zip(self.scenario.instances, self.costs, strict=True)
         ]
-        alone_ps = [
-            min(instance.turn_ps(turn.prompt_tokens, hit, turn.output_tokens) for instance in idle)
-            for turn, hit in sent
-        ]
-        return {"new_tokens": [turn.prompt_tokens - hit for turn, hit in sent], "alone_ps": alone_ps}
+        alone_ps = map(min, zip(*(map(group.turn_ps, *lengths) for group in idle), strict=True))
+        return {"new_tokens": list(map(sub, lengths[0], hits)), "alone_ps": list(alone_ps)}
 
     def provenance(self) -> dict[str, Any]:
         """Where the numbers come from: this program's version, the trace, each group's cost model."""

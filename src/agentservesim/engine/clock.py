@@ -21,6 +21,7 @@ from typing import Protocol
 from agentservesim.engine.request import Request
 from agentservesim.engine.step import Requests, Step
 from agentservesim.kernel import Event, Kernel
+from agentservesim.model import Listener
 
 SETTLE, SCHEDULE = -(1 << 20), 1
 """Priorities: at one time steps end first, then requests arrive (0), then steps are scheduled.
@@ -162,6 +163,7 @@ class Clock(ABC):
         async_scheduling: bool,
         stages: int = 1,
         leap: bool = True,
+        listener: Listener | None = None,
     ) -> None:
         self.index = index
         self.steps = 0
@@ -171,6 +173,7 @@ class Clock(ABC):
         self._kernel = kernel
         self._decider = decider
         self._leaping = leap
+        self._listener = listener if listener is not None and listener.wants_steps else None
         self._depth = stages + 1 if async_scheduling else stages
         self._stages = [0] * stages
         self._flight: list[Step] = []
@@ -206,11 +209,11 @@ class Clock(ABC):
         """The last token of a request is out."""
 
     @abstractmethod
-    def _record(self, step: Step) -> None:
+    def _record(self, step: Step, listener: Listener) -> None:
         """Tell the listener of a step that was just decided."""
 
     @abstractmethod
-    def _record_leap(self, plan: Leap, steps: int) -> None:
+    def _record_leap(self, plan: Leap, steps: int, listener: Listener) -> None:
         """Tell the listener of the first `steps` steps of a leap, which are about to be taken."""
 
     # ---- ticks --------------------------------------------------------------------------------
@@ -271,8 +274,8 @@ class Clock(ABC):
                     request.prefill_ps = end - request.arrival_ps - request.queue_ps - request.transfer_ps
                     if request.on_first_token is not None:
                         request.on_first_token(request)
-            if step.duration_ps:
-                self._record(step)
+            if self._listener is not None and step.duration_ps:
+                self._record(step, self._listener)
 
     def _pass_stages(self, step: Step, now: int) -> None:
         """Send a step through a pipeline: an equal part of its time in each stage, behind the step before
@@ -323,7 +326,8 @@ class Clock(ABC):
         self.steps += steps
         self.leaps += 1
         self.decode_busy_ps += plan.span(steps)
-        self._record_leap(plan, steps)
+        if self._listener is not None:
+            self._record_leap(plan, steps, self._listener)
         ending = self._decider.leap(steps)
         start, duration = plan.start_of(steps), plan.duration_of(steps)
         last = Step(0, start, duration, ending)

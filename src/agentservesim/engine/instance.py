@@ -36,7 +36,6 @@ class Instance(Clock):
         self.scheduler = Scheduler(config, num_gpu_blocks, step_time, order)
         self.load = 0
         self._on_finish = on_finish
-        self._listener = listener if listener is not None and listener.wants_steps else None
         super().__init__(
             index,
             kernel,
@@ -44,6 +43,7 @@ class Instance(Clock):
             async_scheduling=config.async_scheduling,
             stages=config.pipeline_parallel_size,
             leap=leap,
+            listener=listener,
         )
 
     def submit(self, request: Request) -> None:
@@ -72,12 +72,10 @@ class Instance(Clock):
         self.load -= 1
         self._on_finish(request)
 
-    def _record(self, step: Step) -> None:
-        if self._listener is not None:
-            end_ps = step.start_ps + step.duration_ps
-            self._listener.step_done(step_record(self.index, self.scheduler, step, step.start_ps, end_ps))
+    def _record(self, step: Step, listener: Listener) -> None:
+        end_ps = step.start_ps + step.duration_ps
+        listener.step_done(step_record(self.index, self.scheduler, step, step.start_ps, end_ps))
 
-    def _record_leap(self, plan: Leap, steps: int) -> None:
-        if self._listener is not None:
-            for record in leap_records(self.index, self.scheduler, plan, steps):
-                self._listener.step_done(record)
+    def _record_leap(self, plan: Leap, steps: int, listener: Listener) -> None:
+        for record in leap_records(self.index, self.scheduler, plan, steps):
+            listener.step_done(record)

@@ -184,7 +184,7 @@ class Running:
         ended = self.rows.pop_ended()
         for request in ended:
             self._leave_rows(request)
-        if not any(rows.count for rows in self._cohorts):
+        if not (self.rows.count or any(rows.count for rows in self._cohorts)):
             self._last_row_place = 0
         return ended
 

@@ -234,7 +234,7 @@ class Scheduler(Running):
 
     def decides_again_ps(self) -> int | None:
         """When the order of the waiting requests may change by itself, which ends a leap; None for never."""
-        return self.waiting.changes_at()
+        return self.waiting.changes_at() if self.waiting.queue else None
 
     def cost_ahead(self) -> tuple[int, int]:
         """Duration of the first of the `steps_ahead`, and its growth from each to the next."""

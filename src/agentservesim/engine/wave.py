@@ -178,9 +178,10 @@ class Wave(Clock):
         ]
         self._first_index = first_index
         self._on_finish = on_finish
-        self._listener = listener if listener is not None and listener.wants_steps else None
         decider = WaveScheduler([rank.scheduler for rank in self.ranks], time)
-        super().__init__(first_index, kernel, decider, async_scheduling=asynchronous.pop(), leap=leap)
+        super().__init__(
+            first_index, kernel, decider, async_scheduling=asynchronous.pop(), leap=leap, listener=listener
+        )
 
     def _finish(self, request: Request) -> None:
         rank = self.ranks[request.instance - self._first_index]
@@ -188,23 +189,19 @@ class Wave(Clock):
         rank.load -= 1
         self._on_finish(request)
 
-    def _record(self, step: Step) -> None:
+    def _record(self, step: Step, listener: Listener) -> None:
         assert isinstance(step, WaveStep)
-        if self._listener is None:
-            return
         end_ps = step.start_ps + step.duration_ps
         for rank, part in zip(self.ranks, step.parts, strict=True):
             if part is not None and (part.chunks or part.decode_rows):
                 record = step_record(rank.index, rank.scheduler, part, step.start_ps, end_ps)
-                self._listener.step_done(record)
+                listener.step_done(record)
 
-    def _record_leap(self, plan: Leap, steps: int) -> None:
-        if self._listener is None:
-            return
+    def _record_leap(self, plan: Leap, steps: int, listener: Listener) -> None:
         for rank in self.ranks:
             if rank.scheduler.rows.count:
                 for record in leap_records(rank.index, rank.scheduler, plan, steps):
-                    self._listener.step_done(record)
+                    listener.step_done(record)
 
 
 class Rank:

@@ -25,7 +25,7 @@ NEWS = -1
 
 
 class Dispatcher:
-    """A routing policy between the programs and the instances.
+    """A routing policy between the programs and the instances. It may want news of first and last tokens.
 
     Raises InputError that names the policy, the call and the turn where the policy fails.
     """
@@ -39,7 +39,7 @@ class Dispatcher:
         self._kernel = kernel
         self._lag_ps = to_ps(config.event_lag_s)
         self._reports = None if config.fresh else Reports(servers, config, kernel)
-        self._observe = getattr(policy, "observe", None)
+        self.wants_news = getattr(policy, "observe", None) is not None
         begin = getattr(policy, "begin", None)
         if begin is not None:
             begin(len(servers), seed)
@@ -48,11 +48,6 @@ class Dispatcher:
     def views(self) -> Sequence[InstanceView]:
         """The instances as the router sees them now."""
         return self._live if self._reports is None else self._reports.latest()
-
-    @property
-    def wants_news(self) -> bool:
-        """Whether the policy is told of first and last tokens."""
-        return self._observe is not None
 
     def choose(self, turn: TurnView) -> Choice:
         """Where a turn goes. There are no scores where there is no choice."""
@@ -102,7 +97,7 @@ class Dispatcher:
 
     def replied(self, turn: TurnView, index: int, reply_tokens: int) -> None:
         """A turn's last token is out."""
-        if self._observe is not None:
+        if self.wants_news:
             event = Replied(turn, index, reply_tokens)
             self._kernel.at(self._kernel.now + self._lag_ps, self._tell, event, NEWS)
         if self._reports is not None:
