@@ -289,7 +289,7 @@ def main() -> int:
         2: partial(ten_thousand, runs=2),
         3: partial(growing_contexts, runs=options.runs),
         4: partial(leap_against_step, runs=2),
-        5: partial(policy_costs, runs=1),
+        5: partial(policy_costs, runs=min(options.runs, 5)),
     }
     for number, part in parts.items():
         if options.only is None or number in options.only:
