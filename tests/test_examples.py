@@ -155,6 +155,27 @@ def test_a_pin_of_no_time_is_lru() -> None:
     assert none.turns.equals(lru.turns)
 
 
+def test_continuum_is_flat_in_the_number_of_turns_where_vllm_grows(tmp_path: Path) -> None:
+    script = runpy.run_path(str(FOLDER / "residency_turns.py"))
+    traces = [tmp_path / f"{turns}.jsonl" for turns in (11, 51)]
+    for turns, trace in zip((11, 51), traces, strict=True):
+        script["write_trace"](script["programs"](40, 0.13, turns, 9.9 / turns, 0), trace)
+    few, many = (script["latency_s"](trace, script["ARMS"]["vLLM"]) for trace in traces)
+    assert many > 2 * few
+    few, many = (script["latency_s"](trace, script["ARMS"]["Continuum, preview"]) for trace in traces)
+    assert many < 1.1 * few
+
+
+def test_discarding_is_the_lowest_rung_of_the_ladder(tmp_path: Path) -> None:
+    script, trace = runpy.run_path(str(FOLDER / "residency_ladder.py")), tmp_path / "ladder.jsonl"
+    script["write_trace"](script["programs"](80, 2.0, 0), trace)
+    vllm, swap, best = (
+        float(script["row"](rung, trace).split("|")[2]) for rung in ("vLLM", "+ swap", "min-waste")
+    )
+    assert vllm > 1.5 * swap
+    assert best <= swap
+
+
 def test_bundles_are_compared_on_any_trace(capsys: pytest.CaptureFixture[str]) -> None:
     script = runpy.run_path(str(FOLDER / "bundle_compare.py"))
     words = ["demo", "--programs", "1", "--rates", "1", "--instances", "1", "--jobs", "1"]
