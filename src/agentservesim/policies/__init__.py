@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from agentservesim.lookup import near_or_all
@@ -38,14 +38,13 @@ FAMILIES = tuple(_PROTOCOLS)
 
 
 def _installed(family: str) -> dict[str, EntryPoint]:
-    found = _entry_points(tuple(sys.path))
-    return {e.name: e for e in found.select(group=f"agentservesim.{family}")}
+    return _found(family, tuple(sys.path))
 
 
 @cache
-def _entry_points(path: tuple[str, ...]) -> EntryPoints:
-    """All on the module search path; to look through the installed packages takes milliseconds."""
-    return entry_points()
+def _found(family: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """The entry points on the module search path; to look through all packages takes milliseconds."""
+    return {e.name: e for e in entry_points(group=f"agentservesim.{family}")}
 
 
 def list_policies(family: str) -> dict[str, str]:
