@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from agentservesim.kv.pool import Holding
@@ -11,6 +11,10 @@ from agentservesim.policies.protocols import ProgramView
 
 if TYPE_CHECKING:
     from agentservesim.engine.rows import DecodeRows
+
+
+NOTHING: Mapping[str, int] = {}
+"""What most requests loaded from any tier."""
 
 
 class Request:
@@ -97,7 +101,7 @@ class Request:
         self.requeue_ps = 0
         self.prefill_ps = 0
         self.transfer_ps = 0
-        self.loaded_blocks: dict[str, int] = {}
+        self.loaded_blocks = NOTHING
         self.on_first_token: Callable[[Request], None] | None = None
 
     def __repr__(self) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from agentservesim.engine.order import Order, order_of
-from agentservesim.engine.request import Request
+from agentservesim.engine.request import NOTHING, Request
 from agentservesim.engine.seen import seen_of
 from agentservesim.fleet.admission import FleetState, Gate
 from agentservesim.fleet.config import NetworkConfig, RoutingConfig, ToolsConfig
@@ -43,9 +43,6 @@ PROGRESS_EVERY = 64
 
 FIRST = -(1 << 21)
 """Priority: a first token is out before any turn ends in its moment."""
-
-NOTHING: dict[str, int] = {}
-"""What was loaded for most turns; never added to."""
 
 
 @dataclass(frozen=True, slots=True)

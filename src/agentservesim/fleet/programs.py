@@ -29,7 +29,6 @@ class ProgramRecord:
         "_reasoning_ps",
         "_service_ps",
         "_wait_ps",
-        "context_tokens",
         "hints",
         "home",
         "program_id",
@@ -44,7 +43,6 @@ class ProgramRecord:
         self.tenant = program.tenant
         self.turns_done = 0
         self.running_turns = 0
-        self.context_tokens = 0
         self.home: int | None = None
         self.tools: tuple[str, ...] = ()
         self.hints = NO_HINTS
@@ -75,7 +73,7 @@ class ProgramRecord:
             self.tools = ()
         self.running_turns += 1
         self.hints = turn.hints or NO_HINTS
-        self._grow(turn.session_id, turn.prompt_tokens)
+        self._contexts[turn.session_id] = turn.prompt_tokens
         longest = 0
         for dependency in turn.dependencies:
             index = dependency.turn
@@ -95,15 +93,11 @@ class ProgramRecord:
         self._service_ps += service_ps
         self._wait_ps += request.queue_ps
         self._path_ends_ps[turn.index] = self._paths_ps[turn.index] + service_ps
-        self._grow(turn.session_id, turn.total_tokens)
+        self._contexts[turn.session_id] = request.total
         if self.running_turns == 0:
             self._reasoning_ps += now_ps - self._busy_since_ps
             self._gap_started_ps = now_ps
             self.tools = tuple([call.name for call in turn.tools]) if turn.tools else ()
-
-    def _grow(self, session: str, tokens: int) -> None:
-        self.context_tokens += tokens - self._contexts.get(session, 0)
-        self._contexts[session] = tokens
 
     def path_s(self, turn_index: int) -> float:
         """The critical path up to a turn that is ready, in seconds of service: the longest chain of turns
@@ -116,6 +110,11 @@ class ProgramRecord:
     def arrival_s(self) -> float:
         """When it arrived."""
         return to_s(self._arrival_ps)
+
+    @property
+    def context_tokens(self) -> int:
+        """Prompt, and reply if it is done, of the latest turn of each of its sessions, summed."""
+        return sum(self._contexts.values())
 
     @property
     def service_s(self) -> float:

@@ -8,11 +8,14 @@ from agentservesim.model import Segment
 
 
 class Answers:
-    """How many blocks each asker was told are cached, until one of the segments that says so changes."""
+    """How many blocks each asker was told are cached, until one of the segments that says so changes.
+
+    `askers` are those who rely on a segment.
+    """
 
     def __init__(self) -> None:
         self._told: dict[Hashable, tuple[int, Sequence[Segment]]] = {}
-        self._askers: dict[Segment, set[Hashable]] = {}
+        self.askers: dict[Segment, set[Hashable]] = {}
 
     def get(self, asker: Hashable) -> int | None:
         """What an asker was told, if that is still so."""
@@ -23,15 +26,15 @@ class Answers:
         """An asker without an answer is told of blocks in these segments, the last of which has no more."""
         self._told[asker] = blocks, segments
         for segment in segments:
-            askers = self._askers.get(segment)
+            askers = self.askers.get(segment)
             if askers is None:
-                self._askers[segment] = {asker}
+                self.askers[segment] = {asker}
             else:
                 askers.add(asker)
 
     def changed(self, segment: Segment) -> None:
         """A segment gained or lost blocks, or somebody is about to write into it."""
-        askers = self._askers.get(segment)
+        askers = self.askers.get(segment)
         if askers is not None:
             for asker in tuple(askers):
                 self.forget(asker)
@@ -40,7 +43,7 @@ class Answers:
         """An asker will not ask again."""
         told = self._told.pop(asker, None)
         for segment in told[1] if told is not None else ():
-            askers = self._askers[segment]
+            askers = self.askers[segment]
             askers.discard(asker)
             if not askers:
-                del self._askers[segment]
+                del self.askers[segment]

@@ -184,7 +184,8 @@ class BlockPool:
                 self.blank -= taken
             else:
                 self.evicted_blocks += taken
-                self.answers.changed(lane.home.segment)
+                if self.answers.askers:
+                    self.answers.changed(lane.home.segment)
                 if self.on_evict is not None:
                     self.on_evict(lane.home.segment, extent.end, extent.end + taken)
             if extent.end == extent.first:
@@ -228,7 +229,8 @@ class BlockPool:
         holding.hashed = at
 
     def _hash(self, holding: Holding, segment: Segment, first: int, end: int) -> None:
-        self.answers.changed(segment)
+        if self.answers.askers:
+            self.answers.changed(segment)
         home = self._segments.get(segment)
         if home is None:
             home = self._segments[segment] = SegmentBlocks(segment)
@@ -317,7 +319,8 @@ class BlockPool:
                 for writer in home.writers:
                     if writer.catch_up is not None:
                         writer.catch_up()
-                self.answers.changed(segment)
+                if self.answers.askers:
+                    self.answers.changed(segment)
                 home.writers.append(holding)
                 holding.writes.append(home)
                 if len(home.writers) == 2:
