@@ -39,8 +39,8 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def build_app(with_flags: bool) -> typer.Typer:
-    """The application; the flags of scenarios take time to make and are left out unless wanted."""
+def build_app(wanted: str) -> typer.Typer:
+    """The application; the flags of scenarios take time to make and only the command `wanted` has them."""
     settings: dict[str, Any] = {
         "add_completion": False,
         "pretty_exceptions_enable": False,
@@ -54,10 +54,10 @@ def build_app(with_flags: bool) -> typer.Typer:
     )
     trace = typer.Typer(help="Look at, draw and convert traces.", **settings)
     app.callback()(_about)
-    app.command("run", cls=Grouped)(_flagged(running.run, with_flags))
-    app.command("check", cls=Grouped)(_flagged(running.check, with_flags))
-    app.command("compare", cls=Grouped)(_flagged(comparing.compare, with_flags))
-    app.command("sweep", cls=Grouped)(_flagged(comparing.sweep, with_flags))
+    app.command("run", cls=Grouped)(_flagged(running.run, wanted == "run"))
+    app.command("check", cls=Grouped)(_flagged(running.check, wanted == "check"))
+    app.command("compare", cls=Grouped)(_flagged(comparing.compare, wanted == "compare"))
+    app.command("sweep", cls=Grouped)(_flagged(comparing.sweep, wanted == "sweep"))
     app.command("report")(showing.report)
     app.command("view")(showing.view)
     app.command("list")(facts.list_)
@@ -65,8 +65,8 @@ def build_app(with_flags: bool) -> typer.Typer:
     app.command("profile")(hardware.profile)
     app.command("calibrate")(hardware.calibrate)
     app.command("validate")(hardware.validate)
-    trace.command("stats", cls=Grouped)(_flagged(traces.trace_stats, with_flags, only="workload"))
-    trace.command("convert", cls=Grouped)(_flagged(traces.trace_convert, with_flags, only="workload"))
+    trace.command("stats", cls=Grouped)(_flagged(traces.trace_stats, wanted == "trace", only="workload"))
+    trace.command("convert", cls=Grouped)(_flagged(traces.trace_convert, wanted == "trace", only="workload"))
     trace.command("synth")(traces.trace_synth)
     app.add_typer(trace, name="trace")
     return app
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         words.append("--help")
     sys.path.append(str(Path.cwd()))  # where --router my_module:MyRouter looks
     try:
-        app = build_app(with_flags=words[0] in ("run", "check", "compare", "sweep", "trace"))
+        app = build_app(words[0])
         code = app(_spread(words), prog_name="agentservesim", standalone_mode=False)
     except InputError as error:
         _fail(str(error), BAD_INPUT)
