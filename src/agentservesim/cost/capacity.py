@@ -3,7 +3,7 @@
 vLLM takes `utilisation x memory` and takes off the weights, the peak of activations in a trial run of
 `max_num_batched_tokens` tokens and a trial sampling of `max_num_seqs` sequences, CUDA graphs, and what
 libraries allocate outside the tensor pool; the rest is blocks. Checked against two servers: 2,612 blocks
-for 2,588 (RTX 4090, Llama-3.1-8B, vLLM 0.19), 17,969 for 18,038 (H100, Qwen3-14B, vLLM 0.23, default
+for 2,588 (RTX 4090, Llama-3.1-8B, vLLM 0.19), 17,970 for 18,038 (H100, Qwen3-14B, vLLM 0.23, default
 utilisation 0.92).
 
 Of models with windows only the layers without one are counted, and recurrent layers get a state for each
