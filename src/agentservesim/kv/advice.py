@@ -90,15 +90,14 @@ class Advice:
         return InputError(f"{self._name}: {name}(){whose} raised {type(error).__name__}: {error}")
 
     def _checked(self, call: str, chain: ChainView, placement: object) -> Placement:
-        where = f"{self._name}: {call}() of program '{chain.program_id}' returned"
         if not isinstance(placement, Placement) or placement.tier not in self._known:
-            raise InputError(
-                f"{where} {placement!r}; it must be a Placement on one of {', '.join(self._known)}"
-            )
-        until = placement.until_s
-        if until is not None and not (isinstance(until, (int, float)) and abs(until) < FARTHEST_S):
-            raise InputError(f"{where} until_s {until!r}; it must be a time in seconds, or None")
-        return placement
+            must = f"{placement!r}; it must be a Placement on one of {', '.join(self._known)}"
+        else:
+            until = placement.until_s
+            if until is None or (isinstance(until, (int, float)) and abs(until) < FARTHEST_S):
+                return placement
+            must = f"until_s {until!r}; it must be a time in seconds, or None"
+        raise InputError(f"{self._name}: {call}() of program '{chain.program_id}' returned {must}")
 
     def _check_named(self, attribute: str, tiers: Sequence[str]) -> None:
         """The tiers that a policy names must be there."""

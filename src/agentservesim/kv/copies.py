@@ -223,8 +223,9 @@ class Copies:
         """Reference a hit, and take `more` blocks behind it that will be written."""
         holding, before = Holding(path, start, start, start), pool.free
         pool.acquire(holding, hit)
-        pool.take(more)
-        holding.blocks += more
+        if more:
+            pool.take(more)
+            holding.blocks += more
         claimed = before - pool.free
         pool.in_flight += claimed
         self._held[holding] = pool, claimed

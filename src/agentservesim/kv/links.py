@@ -30,11 +30,13 @@ class Transfer:
 
 
 class Link:
-    """One physical link. `bytes_moved` and `busy_ps` are per direction: [down, up]."""
+    """One physical link, named after the tiers it joins. `bytes_moved` and `busy_ps` are per direction:
+    [down, up]."""
 
     def __init__(self, config: LinkConfig, kernel: Kernel, ranks: int = 1) -> None:
         """`ranks` tensor-parallel ranks move their shares over links of their own, side by side."""
         self.config = config
+        self.name = "-".join(config.between)
         self.bytes_moved = [0, 0]
         self.busy_ps = [0, 0]
         self._kernel = kernel
@@ -42,19 +44,17 @@ class Link:
         self._bandwidth = (config.down_bytes_per_s, config.up_bytes_per_s)
         self._latency = to_ps(config.latency_s)
         self._overhead = to_ps(config.overhead_s)
+        self._least = config.min_bytes
         full = config.duplex == "full"
         make = _Sharing if config.sharing == "processor" else _Fifo
         down = make(kernel, self._latency)
         self._lanes: tuple[_Lane, _Lane] = (down, make(kernel, self._latency) if full else down)
 
-    @property
-    def name(self) -> str:
-        """The two tiers it joins."""
-        return "-".join(self.config.between)
-
     def work_ps(self, size: int, up: bool) -> int:
         """Time of the link that a transfer of `size` bytes takes when it is alone."""
-        per_rank = max(size / self._ranks, self.config.min_bytes)
+        per_rank = size / self._ranks
+        if per_rank < self._least:
+            per_rank = self._least
         return self._overhead + round(per_rank / self._bandwidth[up] * PS_PER_S)
 
     def alone_ps(self, size: int, up: bool) -> int:
@@ -124,10 +124,11 @@ class _Fifo:
 
     def enter(self, work_ps: int, transfer: Transfer) -> None:
         """Queue up; it arrives one latency after the link is through with it."""
-        transfer.start_ps = max(self._kernel.now, self._free_at)
-        self._free_at = transfer.start_ps + work_ps
-        transfer.end_ps = self._free_at + self._latency
-        self._kernel.at(transfer.end_ps, transfer.done, transfer)
+        now, free_at = self._kernel.now, self._free_at
+        transfer.start_ps = start = now if now > free_at else free_at
+        self._free_at = start + work_ps
+        transfer.end_ps = end = start + work_ps + self._latency
+        self._kernel.at(end, transfer.done, transfer)
 
 
 class _Sharing:

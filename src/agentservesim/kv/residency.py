@@ -382,12 +382,12 @@ class Residency:
         """Bring up `blocks` blocks behind what the holding has; `done(picoseconds it took)` at the end.
 
         Without `done` the blocks count as there from the start: the caller's step waits for them.
-        Returns how many blocks come from which tier, and how long that takes if nothing else joins
-        the links.
+        Returns how many blocks come from which tier, and how long the caller's step has to wait if nothing
+        else joins the links.
         """
         end = holding.hashed + blocks
         plan = self.copies.sources(holding.path, holding.hashed, end)
-        takes_ps = self.copies.load_ps(plan)
+        takes_ps = self.copies.load_ps(plan) if done is None else 0
         self.copies.up(session, holding, plan, end, done)
         return [(tier.name, stop - first) for tier, first, stop in plan], takes_ps
 

@@ -11,7 +11,6 @@ from typing import Any, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from agentservesim.kv.ledger import Numbers
 from agentservesim.kv.links import Link, Network
 from agentservesim.kv.residency import Residency, ResidencyRecord, TransferRecord
 from agentservesim.model import InputError, StepRecord, TurnRecord
@@ -20,7 +19,6 @@ from agentservesim.results.expenses import Use
 TURN_NAMES = tuple(f.name for f in fields(TurnRecord) if f.type == "str")
 TURN_NUMBERS = tuple(f.name for f in fields(TurnRecord) if f.type == "int")
 STEP_NUMBERS = tuple(f.name for f in fields(StepRecord))
-CHANGE_NUMBERS = ResidencyRecord._fields
 
 _turn_names = attrgetter(*TURN_NAMES)
 _turn_numbers = attrgetter(*TURN_NUMBERS)
@@ -28,12 +26,8 @@ _step_numbers = attrgetter(*STEP_NUMBERS)
 
 Columns = dict[str, list[str] | NDArray[np.int64]]
 
-TOO_LATE = (
-    "the simulated clock has passed 106 days; shorten the trace with program_rate, max_gap_s or max_programs"
-)
-
 BATCH = 4096
-"""Records that are put into columns at once."""
+"""Records that are put into columns at once, at the end of a turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +62,7 @@ class Recorder:
         self._scored = array("q")
         self._steps = array("q")
         self._transfers = _Rows(TransferRecord)
-        self._changes = array("q")
+        self._changes = _Rows(ResidencyRecord)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -82,15 +76,20 @@ class Recorder:
         self.pools = pools if memories else ()
         for memory in memories:
             memory.copies.on_transfer = self._transfers.add
-            memory.ledger.on_change = self._changed
+            memory.ledger.on_change = self._changes.add
 
     def turn_done(self, record: TurnRecord) -> None:
         """Keep a finished turn. Raises InputError if its times do not fit 64 bits."""
         try:
             self._turns.extend(_turn_numbers(record))
         except OverflowError:
-            raise InputError(f"program '{record.program_id}', turn '{record.turn_id}': {TOO_LATE}") from None
+            raise InputError(
+                f"program '{record.program_id}', turn '{record.turn_id}': the simulated clock has passed "
+                "106 days; shorten the trace with program_rate, max_gap_s or max_programs"
+            ) from None
         self._names.append(_turn_names(record))
+        self._transfers.settle()
+        self._changes.settle()
         if self.tiers:
             self._loaded.extend(record.loaded_tokens.get(tier, 0) for tier in self.tiers)
         if record.scores:
@@ -100,13 +99,6 @@ class Recorder:
     def step_done(self, record: StepRecord) -> None:
         """Keep a step."""
         self._steps.extend(_step_numbers(record))
-
-    def _changed(self, numbers: Numbers) -> None:
-        """Keep what a tier holds. Raises InputError if the time does not fit 64 bits."""
-        try:
-            self._changes.extend(numbers)
-        except OverflowError:
-            raise InputError(f"instance {numbers[0]}: {TOO_LATE}") from None
 
     def turn_names(self) -> dict[str, list[str]]:
         """The columns of text, in order of completion."""
@@ -134,9 +126,9 @@ class Recorder:
         """The copies between tiers that ended, in order of their ends; times in picoseconds."""
         return self._transfers.columns()
 
-    def changes(self) -> dict[str, NDArray[np.int64]]:
+    def changes(self) -> Columns:
         """What each tier (0 is HBM) held from each moment on, in order of time; times in picoseconds."""
-        return _columns(self._changes, CHANGE_NUMBERS)
+        return self._changes.columns()
 
     def links(self) -> dict[str, list[Link]]:
         """The physical links by name, in the order of the tiers; the network's are the last."""
@@ -151,18 +143,21 @@ class Recorder:
 
 
 class _Rows:
-    """Records of one kind, named tuples of texts and integers: kept by column, a batch at a time."""
+    """Records of one kind, named tuples of texts and integers: kept by column, a batch at a time.
+
+    `add` keeps the values of a record.
+    """
 
     def __init__(self, kind: type[Any]) -> None:
         self._columns: dict[str, list[str] | array[int]] = {
             name: [] if of is str else array("q") for name, of in get_type_hints(kind).items()
         }
         self._batch: list[tuple[Any, ...]] = []
+        self.add = self._batch.append
 
-    def add(self, record: tuple[Any, ...]) -> None:
-        """Keep a record."""
-        self._batch.append(record)
-        if len(self._batch) == BATCH:
+    def settle(self) -> None:
+        """Put records into columns if there are many."""
+        if len(self._batch) >= BATCH:
             self._store()
 
     def _store(self) -> None:
@@ -180,7 +175,5 @@ class _Rows:
 
 
 def _columns(rows: array[int], names: tuple[str, ...]) -> dict[str, NDArray[np.int64]]:
-    """The columns of whole rows; one that did not fit is left out."""
-    width = max(len(names), 1)
-    table = np.array(rows, dtype=np.int64)[: len(rows) // width * width].reshape(-1, width)
+    table = np.array(rows, dtype=np.int64).reshape(-1, max(len(names), 1))
     return {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(names)}
