@@ -47,18 +47,13 @@ def test_the_judge_prints_errors_and_replays(tmp_path: Path) -> None:
         shutil.copy(path, tmp_path)
     judged = script("judge.py", tmp_path)
     assert judged.returncode == 0, judged.stderr
-    assert (
-        "replayed inproc_wA.0: cached tokens 17,024 real, 17,024 ours; preemptions 0 and 0; blocks evicted 23 and 23"
-        in judged.stdout
-    )
-    assert (
-        "replayed inproc_wB.0: cached tokens 12,800 real, 12,800 ours; preemptions 2 and 2; blocks evicted 433 and 433"
-        in judged.stdout
-    )
-    assert (
-        "replayed inproc_wC.0: cached tokens 8,000 real, 8,000 ours; preemptions 6 and 6; blocks evicted 394 and 394"
-        in judged.stdout
-    )
+    for run, hits, preemptions, evicted in (
+        ("wA", "17,024", 0, 23),
+        ("wB", "12,800", 2, 433),
+        ("wC", "8,000", 6, 394),
+    ):
+        both = f"preemptions {preemptions} and {preemptions}; blocks evicted {evicted} and {evicted}"
+        assert f"replayed inproc_{run}.0: cached tokens {hits} real, {hits} ours; {both}" in judged.stdout
 
 
 def test_one_workload_cannot_be_judged(tmp_path: Path) -> None:

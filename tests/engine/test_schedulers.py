@@ -180,6 +180,7 @@ def test_an_answer_that_was_kept_is_what_a_lookup_would_find(changes: Changes) -
         asked, kept = asked + doubts.asked, kept + doubts.kept
     assert asked > kept > asked / 4
 
+
 REQUEST = {name for name in dir(RequestView) if not name.startswith("_")}
 PROGRAM = {name for name in dir(ProgramView) if not name.startswith("_")}
 FUTURE = ("left", "remaining", "total", "output", "end", "next", "turns", "dependencies", "delay", "reply")
