@@ -37,7 +37,11 @@ class Advice:
 
     def place(self, chain: ChainView, server: ServerView) -> Placement:
         """Where a session's KV is to be."""
-        return self._checked("place", chain, self._call("place", chain.program_id, chain, server))
+        try:
+            placement = self._policy.place(chain, server)
+        except Exception as error:
+            raise self._failed("place", chain.program_id, error) from error
+        return self._checked("place", chain, placement)
 
     def tick(self, chains: list[ChainView], server: ServerView) -> list[tuple[ChainView, Placement]]:
         """Placements for some of the sessions in their gaps."""

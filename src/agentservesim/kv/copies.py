@@ -76,14 +76,20 @@ class Copies:
     # ---- down ---------------------------------------------------------------------------------
 
     def down(
-        self, session: Session, path: Path, tier: Tier, have: Hit, keep: bool, done: Callable[[], None]
+        self,
+        session: Session,
+        path: Path,
+        tier: Tier,
+        have: Hit,
+        below: Hit,
+        keep: bool,
+        done: Callable[[], None],
     ) -> Holding | None:
-        """Copy to a tier what it lacks of a hit in HBM, as far as there is room.
+        """Copy to a tier what it lacks of a hit in HBM, as far as there is room; `below` is what it has.
 
         HBM then frees what the tier has, unless it is to `keep` it for LRU or the tier has not all
         of it. Returns the destination, or None if there is nothing to copy.
         """
-        below = tier.pool.lookup(path, have.blocks)
         missing = min(have.blocks - below.blocks, tier.pool.free - below.free)
         evict_first = not keep and below.blocks + max(missing, 0) >= have.blocks
         source = self.hold(self._pool, path, have)

@@ -144,7 +144,7 @@ class BlockPool:
         for lane, first, end in hit.ranges:
             self._reference(lane, first, end)
             holding.ranges.append((lane, first, end))
-        holding.blocks = holding.hashed = max(hit.blocks, holding.start)
+        holding.blocks = holding.hashed = hit.blocks if hit.blocks > holding.start else holding.start
 
     def share(self, holding: Holding, other: Holding) -> None:
         """Reference a holding's hashed blocks once more, from the start of an empty `other` on."""
@@ -350,7 +350,7 @@ class BlockPool:
     def _reference(self, lane: Lane, first: int, end: int) -> None:
         extents = lane.extents
         extent = extents[0]
-        if len(extents) == 1 and extent.first == first and extent.end == end:
+        if extents[-1] is extent and extent.first == first and extent.end == end:
             if extent.refs == 0:
                 self._claim(extent)
             extent.refs += 1
@@ -372,7 +372,7 @@ class BlockPool:
     def _dereference(self, lane: Lane, first: int, end: int) -> None:
         extents = lane.extents
         extent = extents[0]
-        if len(extents) == 1 and extent.first == first and extent.end == end:
+        if extents[-1] is extent and extent.first == first and extent.end == end:
             extent.refs -= 1
             if extent.refs == 0:
                 self.free += end - first

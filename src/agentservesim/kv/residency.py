@@ -9,7 +9,7 @@ A policy says where (see `policies.protocols.Residency`); the mechanics are here
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any
 
@@ -36,6 +36,8 @@ from agentservesim.policies.protocols import (
 )
 
 __all__ = ["Chain", "Residency", "ResidencyRecord", "Session", "TransferRecord"]
+
+NOTHING: Mapping[str, Hit] = {}
 
 
 class Residency:
@@ -177,11 +179,14 @@ class Residency:
 
     def _place(self, chain: Chain) -> None:
         self._catch_up()
+        chain.hits = {}
         self._apply(chain, self._advice.place(self.view(chain), self.server))
+        chain.hits = None
 
     def _apply(self, chain: Chain, placement: Placement) -> None:
         self._wake()
-        self._cancel_timer(chain)
+        if chain.timer is not None:
+            self._cancel_timer(chain)
         until_ps = FOREVER
         if placement.until_s is not None:
             until_ps = to_ps(placement.until_s)
@@ -248,8 +253,11 @@ class Residency:
             if chain.going_down.get(tier.name) is goal:
                 del chain.going_down[tier.name]
 
-        have = self.pool.lookup(chain.path, chain.blocks)
-        goal = self.copies.down(chain.session, chain.path, tier, have, keep, done)
+        known = chain.hits or NOTHING
+        have = known.get(HBM) or self.pool.lookup(chain.path, chain.blocks)
+        below = known.get(tier.name) if have.blocks == chain.blocks else None
+        below = below or tier.pool.lookup(chain.path, have.blocks)
+        goal = self.copies.down(chain.session, chain.path, tier, have, below, keep, done)
         if goal is not None:
             chain.going_down[tier.name] = goal
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from agentservesim.kernel import Event as Timer
-from agentservesim.kv.pool import BlockPool, Holding
+from agentservesim.kv.pool import BlockPool, Hit, Holding
 from agentservesim.model import Path
 from agentservesim.policies.protocols import ChainView
 
@@ -40,7 +40,8 @@ class Chain:
     """The KV of one session on this instance, as of its last turn.
 
     `going_down` has the holdings of the copies that are on their way to a tier, by its name; `seen` is
-    what the policy sees of it, while that is up to date.
+    what the policy sees of it, while that is up to date. `hits` is there while the policy is asked where to
+    put it and that is done: what it was told each tier has.
     """
 
     session: Session
@@ -58,6 +59,7 @@ class Chain:
     going_down: dict[str, Holding] = field(default_factory=dict)
     timer: Timer | None = None
     seen: ChainView | None = None
+    hits: dict[str, Hit] | None = None
 
     def elsewhere(self) -> Chain:
         """The same session on another instance, which has nothing of it yet."""
@@ -86,9 +88,12 @@ class Kept(Mapping[str, int]):
         self._look = look
 
     def __getitem__(self, tier: str) -> int:
-        pool = self._pools[tier]
+        pool, chain = self._pools[tier], self._chain
         self._look()
-        return pool.lookup(self._chain.path, self._chain.blocks).blocks * pool.block_size
+        hit = pool.lookup(chain.path, chain.blocks)
+        if chain.hits is not None:
+            chain.hits[tier] = hit
+        return hit.blocks * pool.block_size
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._pools)
