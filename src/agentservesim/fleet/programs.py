@@ -76,8 +76,9 @@ class ProgramRecord:
         self._contexts[turn.session_id] = turn.prompt_tokens
         longest = 0
         for dependency in turn.dependencies:
-            index = dependency.turn
-            longest = max(longest, self._path_ends_ps.get(index) or self._paths_ps[index])
+            path_ps = self._path_ends_ps.get(dependency.turn) or self._paths_ps[dependency.turn]
+            if path_ps > longest:
+                longest = path_ps
         self._paths_ps[turn.index] = longest
 
     def sent(self, home: int) -> None:
