@@ -32,6 +32,7 @@ class MemoryView:
         self._by_name = {tier.name: tier for tier in tiers}
         self._shape = shape
         self._whole_chunks_ps = [0]
+        self._alone_s: dict[int, float] = {}
 
     @property
     def now_s(self) -> float:
@@ -53,8 +54,7 @@ class MemoryView:
     def running_tokens(self) -> int:
         """Context of the requests that run."""
         self._catch_up()
-        scheduler = self._scheduler
-        return sum(request.in_cache for request in scheduler.running)
+        return self._scheduler.running_tokens
 
     @property
     def waiting(self) -> int:
@@ -73,6 +73,12 @@ class MemoryView:
 
     def recompute_s(self, tokens: int) -> float:
         """Time to compute so many tokens from nothing, alone, in chunks of the step budget."""
+        known_s = self._alone_s.get(tokens)
+        if known_s is None:
+            known_s = self._alone_s[tokens] = self._compute_s(tokens)
+        return known_s
+
+    def _compute_s(self, tokens: int) -> float:
         whole, rest = divmod(tokens, self._chunk)
         chunks = self._whole_chunks_ps
         while len(chunks) <= whole:

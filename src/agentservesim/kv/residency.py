@@ -185,8 +185,7 @@ class Residency:
 
     def _apply(self, chain: Chain, placement: Placement) -> None:
         self._wake()
-        if chain.timer is not None:
-            self._cancel_timer(chain)
+        self._cancel_timer(chain)
         until_ps = FOREVER
         if placement.until_s is not None:
             until_ps = to_ps(placement.until_s)

@@ -58,6 +58,7 @@ class Recorder:
         self._names: list[tuple[str, ...]] = []
         self._turns = array("q")
         self._loaded = array("q")
+        self._nothing = (0,) * len(self.tiers)
         self._scores = array("d")
         self._scored = array("q")
         self._steps = array("q")
@@ -91,7 +92,8 @@ class Recorder:
         self._transfers.settle()
         self._changes.settle()
         if self.tiers:
-            self._loaded.extend(record.loaded_tokens.get(tier, 0) for tier in self.tiers)
+            tokens = record.loaded_tokens
+            self._loaded.extend([tokens.get(tier, 0) for tier in self.tiers] if tokens else self._nothing)
         if record.scores:
             self._scored.append(len(self._names) - 1)
             self._scores.extend(record.scores)
