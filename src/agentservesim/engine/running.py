@@ -80,6 +80,12 @@ class Running:
         self._last_place = 0
         self._last_row_place = 0
 
+    @property
+    def running_tokens(self) -> int:
+        """Context of the running requests, once the step scheduled last has run."""
+        decoding = sum([sum(rows.contexts()) for rows in self._cohorts])
+        return decoding + sum([request.computed for request in self.running if request.rows is None])
+
     # ---- micro-batches ------------------------------------------------------------------------
 
     def _choose_rows(self) -> None:

@@ -115,7 +115,7 @@ class LiveView:
     def running_tokens(self) -> int:
         """Context of the requests that run."""
         self._catch_up()
-        return sum(r.in_cache for r in self._scheduler.running)
+        return self._scheduler.running_tokens
 
     @property
     def block_size(self) -> int:
