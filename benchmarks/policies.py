@@ -123,7 +123,7 @@ def policy_costs(report: Report, runs: int) -> None:
                 plan = Plan(plain.scenario.model_copy(update=settings), plain.workload, plain.costs)
                 done, found[name] = work(plan), ratio(plan, plain, runs)
                 more = done.steps / least.steps
-                cut = rations(settings)
+                cut = rations(settings) and done.chunks > more * least.chunks
                 held = found[name] / max(more, 1.0) if cut else found[name]
                 verdict = report.hold(f"{family} {name}, {load}", held, BUDGET_RATIO, ".2f")
                 report.line(
