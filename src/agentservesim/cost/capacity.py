@@ -76,6 +76,7 @@ def kv_blocks(
         raise InputError(
             f"gpu: {on.model.name} does not fit on {on.ranks} x {on.accelerator.name}: weights "
             f"{weights / gib:.1f} GiB and activations {peak / gib:.1f} GiB{recurrent} of "
-            f"{usable / gib:.1f} GiB usable a GPU; raise tensor_parallel_size or gpu_memory_utilization{fewer}"
+            f"{usable / gib:.1f} GiB usable a GPU; "
+            f"raise tensor_parallel_size or gpu_memory_utilization{fewer}"
         )
     return int(blocks)
