@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 from agentservesim.testing.replay import AffineStepTime, engine_config, limit_parser, replay
@@ -72,3 +73,14 @@ def tally(steps: list[Record]) -> Counter[str]:
         seen["chunks"] += sum(new > 1 and start > 0 for _, start, new in step["sched"])
         seen["held back"] += step["waiting"] > 0
     return seen
+
+
+def rounding_decides(case: Case, steps: list[Record]) -> bool:
+    """Whether two requests are due at one instant but for the rounding of floats, which then orders them."""
+    ends = {name: step["t3"] for step in steps for name in step["finished"]}
+    due = sorted(
+        ends[spec["after"]] + spec.get("delay", 0.0) if "after" in spec else spec.get("arrival_time", 0.0)
+        for spec in case.requests
+        if "after" not in spec or spec["after"] in ends
+    )
+    return any(0 < later - sooner < 1e-12 for sooner, later in pairwise(due))
