@@ -252,7 +252,7 @@ def test_with_the_recorded_times_decisions_are_those_of_the_run() -> None:
     assert workload.num_turns == 44
     found = fit_linear([log])
     assert found.linear is not None
-    outcome, real = predict(log, turns, Linear(found.linear), FrontEnd()), recorded(log, turns)
+    outcome, real = predict(log, workload, Linear(found.linear), FrontEnd()), recorded(log, turns)
     assert outcome.cached_tokens == real.cached_tokens == 17024
     assert outcome.preemptions == real.preemptions == 0
 

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from agentservesim.calibration.fit import design
-from agentservesim.calibration.predict import Outcome, predict, recorded
+from agentservesim.calibration.predict import Outcome, predict, recorded, workload_of
 from agentservesim.calibration.steplog import StepLog, read_step_log, read_turns, turns_beside
 from agentservesim.cost.base import Batch
 from agentservesim.cost.calibration import Calibration, FrontEnd
@@ -106,6 +106,7 @@ def predict_run(path: Path, calibration: Calibration, seed: int = 0) -> Predicti
     if calibration.linear is None:
         raise InputError("the calibration has no step-time coefficients; fit it without a model and a GPU")
     turns = read_turns(beside)
+    workload = workload_of(log, turns)
     clients = calibration.front_end or FrontEnd()
     speed = _speed(log, calibration.linear)
     draws = stream(seed, "calibration")
@@ -113,14 +114,14 @@ def predict_run(path: Path, calibration: Calibration, seed: int = 0) -> Predicti
     for _ in range(DRAWS):
         scale = _another_speed(calibration, draws)
         noisy = Noisy(calibration.linear, scale, calibration.step_spread, draws)
-        outcomes.append(predict(log, turns, noisy, clients, leap=False).times)
+        outcomes.append(predict(log, workload, noisy, clients, leap=False).times)
     return Prediction(
         name=log.name,
         turns=len(turns),
         real=recorded(log, turns),
-        raw=predict(log, turns, Linear(calibration.linear), clients),
+        raw=predict(log, workload, Linear(calibration.linear), clients),
         speed=speed,
-        at_speed=predict(log, turns, Linear(calibration.linear, speed), clients),
+        at_speed=predict(log, workload, Linear(calibration.linear, speed), clients),
         interval={
             name: (low, high)
             for name in outcomes[0]

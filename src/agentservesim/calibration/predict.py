@@ -102,15 +102,35 @@ def recorded(log: StepLog, turns: Sequence[LoggedTurn]) -> Outcome:
 
 def predict(
     log: StepLog,
-    turns: Sequence[LoggedTurn],
+    workload: Workload,
     step_time: StepTime,
     clients: FrontEnd,
     engine_version: EngineVersion = "0.32",
     *,
     leap: bool = True,
 ) -> Outcome:
-    """Simulate the run's programs on an engine with its limits and the given step times."""
-    return _play(log, workload_of(log, turns), step_time, clients, engine_version, leap)
+    """Simulate a workload, such as that of the run, on an engine with its limits and the given step times."""
+    seen = _Seen()
+    spec = InstanceSpec(
+        log.name,
+        _engine(log, engine_version),
+        step_time,
+        log.limits.num_blocks,
+        to_ps(clients.in_s),
+        to_ps(clients.out_s),
+    )
+    fleet = Fleet(
+        workload,
+        [spec],
+        router=load_policy("router", "round-robin"),
+        scheduler=load_policy("scheduler", log.limits.policy),
+        tools=ToolsConfig(),
+        seed=0,
+        leap=leap,
+        listener=seen,
+    )
+    counts = fleet.run()
+    return seen.outcome({program.id: program.arrival_ps for program in workload.programs}, counts)
 
 
 def replay(log: StepLog, engine_version: EngineVersion = "0.32") -> Outcome:
@@ -137,7 +157,7 @@ def replay(log: StepLog, engine_version: EngineVersion = "0.32") -> Outcome:
         for name, path in zip(names, paths, strict=True)
     ]
     workload = Workload(tuple(programs), log.name)
-    return _play(log, workload, _Replayed(log), FrontEnd(), engine_version, leap=False)
+    return predict(log, workload, _Replayed(log), FrontEnd(), engine_version, leap=False)
 
 
 class _Replayed:
@@ -202,38 +222,6 @@ def workload_of(log: StepLog, turns: Sequence[LoggedTurn]) -> Workload:
                 arrival_ps = to_ps(max(0.0, turn.t_send))
         programs.append(Program(program, arrival_ps, tuple(own)))
     return Workload(tuple(sorted(programs, key=lambda p: (p.arrival_ps, p.id))), log.name)
-
-
-def _play(
-    log: StepLog,
-    workload: Workload,
-    step_time: StepTime,
-    clients: FrontEnd,
-    engine_version: EngineVersion,
-    leap: bool,
-) -> Outcome:
-    """Serve a workload on an engine with the log's limits."""
-    seen = _Seen()
-    spec = InstanceSpec(
-        log.name,
-        _engine(log, engine_version),
-        step_time,
-        log.limits.num_blocks,
-        to_ps(clients.in_s),
-        to_ps(clients.out_s),
-    )
-    fleet = Fleet(
-        workload,
-        [spec],
-        router=load_policy("router", "round-robin"),
-        scheduler=load_policy("scheduler", log.limits.policy),
-        tools=ToolsConfig(),
-        seed=0,
-        leap=leap,
-        listener=seen,
-    )
-    counts = fleet.run()
-    return seen.outcome({program.id: program.arrival_ps for program in workload.programs}, counts)
 
 
 def _tree(log: StepLog, names: Sequence[str]) -> list[Path] | None:
