@@ -17,8 +17,6 @@ All times are seconds.
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +25,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentservesim.model import InputError
-from agentservesim.settings import Settings, read_text, validate
+from agentservesim.settings import Settings, validate
+from agentservesim.workload.rows import read_objects
 
 Scheduled = tuple[str, int, int]
 """A row of a step: request, tokens computed before, tokens computed now."""
@@ -159,25 +158,5 @@ def _name(path: Path) -> str:
 
 def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The objects of a file, each with its place."""
-    for number, text in enumerate(_text(path).splitlines(), 1):
-        if not text.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{where}: not JSON ({error.msg})") from None
-        if not isinstance(line, dict):
-            raise InputError(f"{where}: must hold one object")
-        yield where, line
-
-
-def _text(path: Path) -> str:
-    if path.suffix != ".gz":
-        return read_text(path)
-    try:
-        return gzip.decompress(path.read_bytes()).decode()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (EOFError, UnicodeDecodeError):
-        raise InputError(f"{path}: is damaged: not a whole gzip file of text") from None
+    for line, values in read_objects(path, str(path)):
+        yield f"{path}:{line}", values

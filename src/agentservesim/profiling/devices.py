@@ -93,7 +93,7 @@ class NumpyDevice:
 
     def time_us(self, work: Callable[[], object]) -> float:
         """Median microseconds that `work` takes, after warming up."""
-        return _median_us(work, lambda: None)
+        return _median_us(work)
 
     def matmul(self, a: Array, b: Array) -> Array:
         """A product of matrices, or of batches of them."""
@@ -176,7 +176,7 @@ class TorchDevice:
         """Median microseconds that `work` takes, after warming up; caches are emptied before each time."""
         with self._torch.inference_mode():
             if not self._on_gpu:
-                return _median_us(work, lambda: None)
+                return _median_us(work)
             return self._events_us(work)
 
     def _events_us(self, work: Callable[[], object]) -> float:
@@ -261,12 +261,11 @@ def open_device(kind: str) -> Device:
     return TorchDevice(kind)
 
 
-def _median_us(work: Callable[[], object], settle: Callable[[], None]) -> float:
+def _median_us(work: Callable[[], object]) -> float:
     for _ in range(WARM_UPS):
         work()
     times = []
     for _ in range(REPEATS):
-        settle()
         begin = time.perf_counter_ns()
         work()
         times.append((time.perf_counter_ns() - begin) / 1e3)

@@ -229,7 +229,12 @@ def fault(file: str, line: int, message: str) -> InputError:
 
 
 def read_rows(path: Path, name: str) -> Iterator[Row]:
-    """The JSON objects of a file, plain or gzip, one a line; blank lines are skipped.
+    """The JSON objects of a trace, as rows; see `read_objects`."""
+    return (Row(values, name, line) for line, values in read_objects(path, name))
+
+
+def read_objects(path: Path, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The JSON objects of a file, plain or gzip, one a line, with their lines; blank lines are skipped.
 
     `name` stands for the file in messages. Raises InputError on the first line that cannot be read.
     """
@@ -238,7 +243,7 @@ def read_rows(path: Path, name: str) -> Iterator[Row]:
         with _open(path) as stream:
             for line, text in enumerate(stream, 1):
                 if not text.isspace():
-                    yield Row(_parse(text, name, line), name, line)
+                    yield line, _parse(text, name, line)
     except FileNotFoundError:
         near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise InputError(f"{name}: no such file{did_you_mean(path.name, near)}") from None
