@@ -13,20 +13,15 @@ that routes as well is the router too.
 from __future__ import annotations
 
 from agentservesim.policies import load_policy
-from agentservesim.testing.residency_cases import Case, Outcome, draw_case, other_future, other_replies, play
+from agentservesim.testing.policy_laws import PolicyLaws
+from agentservesim.testing.residency_cases import Case, Outcome, other_future, other_replies, play
 
 RESIDENCIES = ("lru", "ttl,ttl_s=0.5", "pin-always", "lru")
 """What is done with KV meanwhile, case by case: held turns may have pins."""
 
 
-class AdmissionLaws:
+class AdmissionLaws(PolicyLaws):
     """Inherit, give `make_policy`, and run pytest. `seeds` are the cases that are played."""
-
-    seeds: range = range(12)
-
-    def make_policy(self) -> object:
-        """A new policy object; called once for each run."""
-        raise NotImplementedError
 
     def play(self, case: Case, leap: bool = True, audit_every: int = 0) -> Outcome:
         """Play a case with a new policy object."""
@@ -37,7 +32,7 @@ class AdmissionLaws:
         """Nobody is held for good, however small the memory; every block is accounted for all the time."""
         for seed in self.seeds:
             for cramped in (False, True):
-                case = draw_case(seed, cramped)
+                case = self.draw(seed, cramped)
                 outcome = self.play(case, audit_every=7)
                 served = {(turn.program_id, turn.index) for turn in outcome.turns}
                 assert len(served) == len(outcome.turns), f"case {seed}: a turn was served twice"
@@ -48,27 +43,15 @@ class AdmissionLaws:
     def test_holding_is_queueing(self) -> None:
         """The parts of a turn's latency sum to it, and the hold is a part of the queueing."""
         for seed in self.seeds:
-            for turn in self.play(draw_case(seed)).turns:
+            for turn in self.play(self.draw(seed)).turns:
                 parts = turn.queue_ps + turn.prefill_ps + turn.decode_ps + turn.transfer_ps
                 assert parts == turn.finish_ps - turn.ready_ps, f"case {seed}"
                 assert 0 <= turn.hold_ps <= turn.queue_ps - turn.requeue_ps, f"case {seed}"
 
-    def test_it_is_deterministic(self) -> None:
-        """The same programs meet the same decisions and the same times."""
-        for seed in self.seeds:
-            case = draw_case(seed)
-            assert self.play(case) == self.play(case), f"case {seed}"
-
-    def test_leaping_equals_stepping(self) -> None:
-        """The policy does not notice whether the engine leaps, nor does its result."""
-        for seed in self.seeds:
-            case = draw_case(seed)
-            assert self.play(case, leap=True) == self.play(case, leap=False), f"case {seed}"
-
     def test_it_sees_no_future(self) -> None:
         """Neither later gaps and turns nor longer replies change what is decided before."""
         for seed in self.seeds:
-            case = draw_case(seed)
+            case = self.draw(seed)
             here = self.play(case)
             if not here.decisions:
                 continue

@@ -17,23 +17,19 @@ from unittest import SkipTest
 from agentservesim.kv.advice import Advice
 from agentservesim.model import to_s
 from agentservesim.policies.protocols import ChainView, OraclePolicy
+from agentservesim.testing.policy_laws import PolicyLaws
 from agentservesim.testing.residency_cases import Case, Outcome, StillServer, draw_case, other_future, play
 
 TIERS = ((), ("dram",), ("dram", "ssd"), ("dram", "cxl", "ssd"))
 
 
-class ResidencyLaws:
+class ResidencyLaws(PolicyLaws):
     """Inherit, give `make_policy`, and run pytest.
 
     `seeds` are the cases that are played; `needs` names tiers that the policy cannot do without.
     """
 
-    seeds: range = range(12)
     needs: tuple[str, ...] = ()
-
-    def make_policy(self) -> object:
-        """A new policy object; called once for each run."""
-        raise NotImplementedError
 
     def draw(self, seed: int, cramped: bool = False) -> Case:
         """The case of a seed."""
@@ -64,18 +60,6 @@ class ResidencyLaws:
         """Every block of every tier is free or held by somebody who is known, all the time."""
         for seed in self.seeds:
             play(self.draw(seed), self.make_policy(), audit_every=7)
-
-    def test_it_is_deterministic(self) -> None:
-        """The same programs meet the same decisions and the same times."""
-        for seed in self.seeds:
-            case = self.draw(seed)
-            assert self.play(case) == self.play(case), f"case {seed}"
-
-    def test_leaping_equals_stepping(self) -> None:
-        """The policy does not notice whether the engine leaps, nor does its result."""
-        for seed in self.seeds:
-            case = self.draw(seed)
-            assert self.play(case, leap=True) == self.play(case, leap=False), f"case {seed}"
 
     def test_it_sees_no_future(self) -> None:
         """What will happen later does not change what is decided before (oracles may skip this)."""

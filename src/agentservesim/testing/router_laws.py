@@ -19,6 +19,7 @@ from typing import Any
 from agentservesim.fleet.config import NetworkConfig, RoutingConfig
 from agentservesim.policies import load_policy
 from agentservesim.policies.routing import RoundRobin
+from agentservesim.testing.policy_laws import PolicyLaws
 from agentservesim.testing.residency_cases import Case, Outcome, draw_case, other_future, other_replies, play
 
 RESIDENCIES = ("lru", "lru", "ttl,ttl_s=0.5", "pin-always")
@@ -43,14 +44,12 @@ def draw_fleet(seed: int, cramped: bool = False) -> Case:
     )
 
 
-class RouterLaws:
+class RouterLaws(PolicyLaws):
     """Inherit, give `make_policy`, and run pytest. `seeds` are the cases that are played."""
 
-    seeds: range = range(12)
-
-    def make_policy(self) -> Any:
-        """A new policy object; called once for each run."""
-        raise NotImplementedError
+    def draw(self, seed: int, cramped: bool = False) -> Case:
+        """The case of a seed, with a fleet."""
+        return draw_fleet(seed, cramped)
 
     def play(self, case: Case, leap: bool = True, audit_every: int = 0, router: Any = None) -> Outcome:
         """Play a case with a new policy object, or with another `router`."""
@@ -62,29 +61,17 @@ class RouterLaws:
         """Every turn is served once, no byte is lost, and every block is held by somebody who is known."""
         for seed in self.seeds:
             for cramped in (False, True):
-                case = draw_fleet(seed, cramped)
+                case = self.draw(seed, cramped)
                 outcome = self.play(case, audit_every=7)
                 served = {(turn.program_id, turn.index) for turn in outcome.turns}
                 turns = sum(len(program.turns) for program in case.programs)
                 assert len(served) == len(outcome.turns) == turns, f"case {seed}"
                 assert outcome.bytes_arrived == outcome.bytes_sent, f"case {seed}"
 
-    def test_it_is_deterministic(self) -> None:
-        """The same programs meet the same choices and the same times."""
-        for seed in self.seeds:
-            case = draw_fleet(seed)
-            assert self.play(case) == self.play(case), f"case {seed}"
-
-    def test_leaping_equals_stepping(self) -> None:
-        """The router does not notice whether the engines leap, nor does its result."""
-        for seed in self.seeds:
-            case = draw_fleet(seed)
-            assert self.play(case, leap=True) == self.play(case, leap=False), f"case {seed}"
-
     def test_it_sees_no_future(self) -> None:
         """Neither later gaps and turns nor longer replies change what is decided before."""
         for seed in self.seeds:
-            case = draw_fleet(seed)
+            case = self.draw(seed)
             here = self.play(case)
             at_s = here.decisions[len(here.decisions) // 2][0]
             for change in (other_future, other_replies):
@@ -94,6 +81,6 @@ class RouterLaws:
     def test_with_one_instance_it_is_like_any_other(self) -> None:
         """There is nothing to choose, so nothing differs, however old the views are."""
         for seed in self.seeds:
-            case = replace(draw_fleet(seed), instances=1)
+            case = replace(self.draw(seed), instances=1)
             here, there = self.play(case), self.play(case, router=RoundRobin())
             assert (here.turns, here.transfers) == (there.turns, there.transfers), f"case {seed}"

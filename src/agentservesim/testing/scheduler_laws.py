@@ -17,20 +17,15 @@ from unittest import SkipTest
 from agentservesim.engine.order import Order
 from agentservesim.policies import load_policy
 from agentservesim.policies.protocols import OraclePolicy
-from agentservesim.testing.residency_cases import Case, Outcome, draw_case, other_future, other_replies, play
+from agentservesim.testing.policy_laws import PolicyLaws
+from agentservesim.testing.residency_cases import Case, Outcome, other_future, other_replies, play
 
 RESIDENCIES = ("lru", "pin-always", "ttl,ttl_s=0.5", "lru", "continuum-preview")
 """What is done with KV meanwhile, case by case: pins stand in the way, and are broken."""
 
 
-class SchedulerLaws:
+class SchedulerLaws(PolicyLaws):
     """Inherit, give `make_policy`, and run pytest. `seeds` are the cases that are played."""
-
-    seeds: range = range(12)
-
-    def make_policy(self) -> object:
-        """A new policy object; called once for each run."""
-        raise NotImplementedError
 
     def play(self, case: Case, leap: bool = True, audit_every: int = 0) -> Outcome:
         """Play a case with a new policy object."""
@@ -44,28 +39,16 @@ class SchedulerLaws:
     def test_every_turn_completes(self) -> None:
         """Nobody waits for ever, and every block is free or held by somebody who is known, all the time."""
         for seed in self.seeds:
-            case = draw_case(seed)
+            case = self.draw(seed)
             outcome = self.play(case, audit_every=7)
             assert len(outcome.turns) == sum(len(p.turns) for p in case.programs), f"case {seed}"
-
-    def test_it_is_deterministic(self) -> None:
-        """The same programs meet the same decisions and the same times."""
-        for seed in self.seeds:
-            case = draw_case(seed)
-            assert self.play(case) == self.play(case), f"case {seed}"
-
-    def test_leaping_equals_stepping(self) -> None:
-        """Neither the policy nor its result notices whether the engine leaps: `changes` says the truth."""
-        for seed in self.seeds:
-            case = draw_case(seed)
-            assert self.play(case, leap=True) == self.play(case, leap=False), f"case {seed}"
 
     def test_it_sees_no_future(self) -> None:
         """Neither later gaps and turns nor longer replies change what was decided before (but an oracle)."""
         if isinstance(self.make_policy(), OraclePolicy):
             raise SkipTest("an oracle: it is told how long replies will be")
         for seed in self.seeds:
-            case = draw_case(seed)
+            case = self.draw(seed)
             case = replace(case, blocks=case.blocks + 2)
             here = self.play(case)
             if not here.decisions:
@@ -78,5 +61,5 @@ class SchedulerLaws:
     def test_it_manages_with_next_to_nothing(self) -> None:
         """A pool for one program is no reason to raise, or to stop."""
         for seed in self.seeds:
-            case = draw_case(seed, cramped=True)
+            case = self.draw(seed, cramped=True)
             assert len(self.play(case).turns) == sum(len(p.turns) for p in case.programs), f"case {seed}"

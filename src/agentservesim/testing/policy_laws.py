@@ -1,0 +1,40 @@
+"""What the laws of all policy families have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentservesim.testing.residency_cases import Case, Outcome, draw_case
+
+
+class PolicyLaws:
+    """Laws of every policy, whatever its family; families add their own.
+
+    `seeds` are the cases that are played.
+    """
+
+    seeds: range = range(12)
+
+    def make_policy(self) -> Any:
+        """A new policy object; called once for each run."""
+        raise NotImplementedError
+
+    def draw(self, seed: int, cramped: bool = False) -> Case:
+        """The case of a seed."""
+        return draw_case(seed, cramped)
+
+    def play(self, case: Case, leap: bool = True) -> Outcome:
+        """Play a case with a new policy object."""
+        raise NotImplementedError
+
+    def test_it_is_deterministic(self) -> None:
+        """The same programs meet the same decisions and the same times."""
+        for seed in self.seeds:
+            case = self.draw(seed)
+            assert self.play(case) == self.play(case), f"case {seed}"
+
+    def test_leaping_equals_stepping(self) -> None:
+        """Neither the policy nor its result notices whether the engine leaps."""
+        for seed in self.seeds:
+            case = self.draw(seed)
+            assert self.play(case, leap=True) == self.play(case, leap=False), f"case {seed}"
