@@ -243,6 +243,7 @@ def test_tables_say_what_pictures_say(opened: Any, tiered: Path) -> None:
     tab = opened(tiered)
     tab.page.click("#latency summary")
     rows = tab.page.locator("#latency tbody tr")
+    rows.first.wait_for()  # made when the fold has opened, which the browser tells later than the click
     assert rows.count() == 3
     assert rows.first.locator("td").all_inner_texts()[:2] == [
         "TTFT",
@@ -254,7 +255,7 @@ def test_it_prints_in_light_colours(opened: Any, tiered: Path, tmp_path: Path) -
     tab = opened(tiered, color_scheme="dark")
     tab.page.pdf(path=str(tmp_path / "report.pdf"))
     assert (tmp_path / "report.pdf").stat().st_size > 20_000
-    assert tab.page.evaluate("document.documentElement.dataset.theme") == "dark"
+    tab.page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
 
 
 def test_names_are_text(opened: Any, hostile: Path) -> None:
@@ -265,8 +266,9 @@ def test_names_are_text(opened: Any, hostile: Path) -> None:
         tab.page.locator(f"#{picture} .chart").focus()
         for _ in range(4):
             tab.page.keyboard.press("ArrowRight")
-    for summary in tab.page.locator("summary").all():
-        summary.click()
+    for fold in tab.page.locator("details").all():
+        fold.locator("summary").click()
+        fold.locator("tbody").wait_for()
     for number in range(tab.page.locator("#class option").count()):
         tab.page.select_option("#class", str(number))
     assert tab.page.evaluate("window.hacked") is None

@@ -21,8 +21,14 @@ from agentservesim.report.saved_run import read_run
 
 pytestmark = pytest.mark.browser
 
-OPEN = """(encoded) => {
+OPEN = """async (encoded) => {
   const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
+  await new Promise((listens) => {
+    const asked = setInterval(() => window.postMessage("PING", location.origin), 100);
+    window.addEventListener("message", ({data}) => {
+      if (data === "PONG") { clearInterval(asked); listens(); }
+    });
+  });
   window.postMessage({perfetto: {buffer: bytes.buffer, title: "test"}}, location.origin);
 }"""
 ASK = """async (query) => {
@@ -62,7 +68,6 @@ def ask(perfetto_ui: str, tiered: Path) -> Iterator[Ask]:
         page = browser.new_context(service_workers="block").new_page()
         page.goto(perfetto_ui)
         page.wait_for_function("window.app !== undefined", timeout=60_000)
-        page.wait_for_timeout(3_000)  # it listens for messages once its plugins are up
         page.evaluate(OPEN, base64.b64encode(write_trace(tiered).read_bytes()).decode())
         page.wait_for_function("window.app.trace !== undefined", timeout=120_000)
         yield lambda query: int(page.evaluate(ASK, query))
