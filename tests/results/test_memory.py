@@ -16,8 +16,8 @@ from agentservesim.kv.links import Link
 from agentservesim.kv.residency import Residency, ResidencyRecord, TransferRecord
 from agentservesim.model import PS_PER_S, InputError
 from agentservesim.results import METRICS, Pool, Recorder, Result, make_result
-from agentservesim.results.memory_tables import COLUMNS, transfer_table
-from agentservesim.results.tables import COLUMNS as TURN_COLUMNS
+from agentservesim.results.memory_tables import MEMORY_COLUMNS, transfer_table
+from agentservesim.results.tables import COLUMNS
 from agentservesim.scenario import RunError, simulate
 from tests.results.test_results import FACTS, FIRST, KNOWN, PROGRAMS, SECOND
 
@@ -109,9 +109,17 @@ def test_tables_by_hand() -> None:
     assert tables["instances"]["pinned_byte_s"].to_list() == [2000.0, 0.0]
     assert tables["instances"]["pool_byte_s"].to_list() == [20_000.0, 40_000.0]
     for table in tables.values():
-        assert set(table.columns) <= COLUMNS.keys() | TURN_COLUMNS.keys()
+        assert set(table.columns) <= MEMORY_COLUMNS.keys() | COLUMNS.keys()
     turns = result().turns
     assert turns.select("cached_hbm_tokens", "cached_slow_ram_tokens").rows() == [(0, 0), (32, 64)]
+
+
+def test_the_guide_says_of_each_table_what_its_columns_are(tmp_path: Path) -> None:
+    guide = (result().save(tmp_path / "run") / "README.md").read_text()
+    parts = {part.split(".parquet")[0]: part for part in guide.split("\n## ")[1:]}
+    assert "| start_s | the link began with it |" in parts["transfers"]
+    for name in ("turns", "transfers", "residency", "instances"):
+        assert "| instance | index of the instance, in the fleet |" in parts[name]
 
 
 def test_without_tiers_and_pins_there_is_nothing_of_them() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from agentservesim.results import COLUMNS, METRICS, TABLES, Metric
+from agentservesim.results.memory_tables import MEMORY_COLUMNS
 from agentservesim.results.metric import STATISTICS
 
 _HEAD = f"""# Metrics
@@ -26,9 +29,14 @@ def metrics_markdown() -> str:
     parts = [_HEAD]
     for metric in METRICS:
         parts += [f"## {metric.name}\n", metric.meaning + "\n", f"{_facts(metric)}\n"]
-    parts += ["## Columns\n", "| column | meaning |", "|---|---|"]
-    parts += [f"| `{name}` | {meaning} |" for name, meaning in COLUMNS.items()]
+    parts += _columns("Columns", COLUMNS)
+    parts += ["", *_columns("Columns of transfers, residency, instances and links", MEMORY_COLUMNS)]
     return "\n".join(parts) + "\n"
+
+
+def _columns(title: str, meanings: Mapping[str, str]) -> list[str]:
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in meanings.items()]
+    return [f"## {title}\n", "| column | meaning |", "|---|---|", *rows]
 
 
 def _facts(metric: Metric) -> str:

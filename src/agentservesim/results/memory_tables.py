@@ -11,14 +11,14 @@ from agentservesim.results.recorder import Pool, Recorder
 
 STATES = ("active", "pinned", "cached", "in_flight", "free")
 
-COLUMNS: dict[str, str] = {
+MEMORY_COLUMNS: dict[str, str] = {
     "link": "the two tiers that the link joins, the faster one first",
     "verb": "demote and spill go down, promote comes up; move and replicate come from another instance",
     "source": "index of the instance whose KV it is: another one's where it is moved or replicated",
     "bytes": "KV bytes, over all ranks",
     "asked_s": "the copy was asked for",
     "start_s": "the link began with it",
-    "end_s": "its last byte arrived, or the step ended",
+    "end_s": "its last byte arrived",
     "time_s": "from this moment on, until the tier's next row",
     "tier": "the tier, as this instance sees it; a shared tier is the same for all",
     "active_bytes": "held by requests",
@@ -36,7 +36,7 @@ COLUMNS: dict[str, str] = {
     "busy_s": "time the links were at work in this direction, summed over them",
     "open_s": "the length of the run, summed over the links",
 }
-"""What each column of these tables holds, unless `tables.COLUMNS` says it."""
+"""What each column of these tables holds; what is not here is in `tables.COLUMNS`."""
 
 
 def transfer_table(recorder: Recorder) -> pl.DataFrame:

@@ -13,12 +13,13 @@ import orjson
 import polars as pl
 
 from agentservesim.model import InputError
-from agentservesim.results.memory_tables import COLUMNS as MEMORY_COLUMNS
+from agentservesim.results.memory_tables import MEMORY_COLUMNS
 from agentservesim.results.metrics import METRICS
 from agentservesim.results.summary import Summary
 from agentservesim.results.tables import COLUMNS
 
 _ROWS = {"residency": "tier and moment", "links": "link and direction"}
+_OF_MEMORY = ("transfers", "residency", "instances", "links")
 SUMMARY, GUIDE = "summary.json", "README.md"
 
 
@@ -65,8 +66,8 @@ def to_json(summary: Summary) -> bytes:
     return orjson.dumps(summary, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
-def _meaning(row: str, column: str) -> str:
-    known = COLUMNS.get(column) or MEMORY_COLUMNS.get(column)
+def _meaning(table: str, row: str, column: str) -> str:
+    known = ({**COLUMNS, **MEMORY_COLUMNS} if table in _OF_MEMORY else COLUMNS).get(column)
     if known is None and (tier := fullmatch(r"cached_(.+)_tokens", column)):
         return f"of the cached tokens, those in {tier[1]} and no faster tier"
     formulas = {metric.name: metric.formula for metric in METRICS}
@@ -120,7 +121,7 @@ def _guide(summary: Summary, tables: Mapping[str, pl.DataFrame]) -> str:
         row = _ROWS.get(name, name[:-1])
         lines += ["", f"## {name}.parquet: one row per {row}, {table.height:,} rows", ""]
         lines += ["| column | meaning |", "|---|---|"]
-        lines += [f"| {column} | {_meaning(row, column)} |" for column in table.columns]
+        lines += [f"| {column} | {_meaning(name, row, column)} |" for column in table.columns]
     lines += [
         "",
         "## Metrics in summary.json",

@@ -37,7 +37,7 @@ COLUMNS: dict[str, str] = {
     "turn_id": "the turn",
     "index": "place of the turn in its program",
     "session_id": "the session: the program's root agent or one of its sub-agents",
-    "instance": "index of the instance that served the turn",
+    "instance": "index of the instance, in the fleet",
     "arrival_s": "the program started",
     "ready_s": "the client sent the turn: what it waits for was done",
     "scheduled_s": "the engine first admitted it",
