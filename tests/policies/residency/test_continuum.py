@@ -34,6 +34,20 @@ def test_the_wait_of_evicted_turns_counts() -> None:
     assert placement.until_s == pytest.approx(log(5 + 2))
 
 
+def test_eta_counts_from_the_moment_gaps_are_known() -> None:
+    # programs of 1 and 3 turns: (k, left) = (1, 0), (1, 2), (2, 1), (3, 0), of which the correlation is
+    # (4 * 4 - 7 * 3) / sqrt((4 * 15 - 49) * (4 * 5 - 9)) = -5 / 11
+    server, policy = Server(queue_delay_s=11.0), Continuum(min_samples=2)
+    for turns in (1, 3):
+        policy.observe(ProgramEnded(f"p{turns}", turns))
+    # 100 tokens are computed in 5 s
+    assert policy.place(gap(), server).until_s == pytest.approx(log(5 + 11))
+    for gap_s in (1, 2, 9.5):
+        policy.observe(GapEnded(gap(), gap_s))
+    # 5 + 11 * 5/11 = 10: 10/3 - 1 = 2.33, 20/3 - 2 = 4.67, 10 - 9.5 = 0.5 (with eta = 1 it would be 9.5 s)
+    assert policy.place(gap(), server).until_s == pytest.approx(2.0)
+
+
 @pytest.mark.parametrize(
     ("benefit_s", "time_to_live_s"),
     [

@@ -58,12 +58,16 @@ class Continuum:
         return Placement("hbm", until_s) if until_s > server.now_s else CACHE
 
     def _benefit_s(self, chain: ChainView, server: ServerView) -> float:
-        """What a hit saves: the wait of a turn that was evicted, as far as it recurs, and the reload."""
+        """What a hit saves: the wait of a turn that was evicted, as far as it recurs, and the reload.
+
+        It recurs whole (eta = 1) as long as gaps are taken to be exponential.
+        """
+        unknown = self._gaps.samples(tool_of(chain), self.min_samples) is None
         if self.offload:
             reload_s = server.reload_s(self.offload, chain.tokens)
         else:
             reload_s = server.recompute_s(chain.tokens)
-        return server.queue_delay_s * self._turns.memory() + reload_s
+        return server.queue_delay_s * (1.0 if unknown else self._turns.memory()) + reload_s
 
     def time_to_live_s(self, tool: str, benefit_s: float) -> float:
         """argmax over t of P(gap <= t) * benefit - t, where t is 0 or one of the gaps seen."""
