@@ -17,7 +17,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import chdir, redirect_stderr, redirect_stdout
-from importlib.metadata import entry_points
+from dataclasses import fields
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("**/*.md"))]
 GUIDE = DOCS / "write-a-policy.md"
+FAMILIES = ("residency", "scheduler", "router", "admission")
 WRITTEN: dict[Path, Callable[[], str]] = {
     DOCS / "metrics.md": metrics_markdown,
     DOCS / "fields.md": fields_markdown,
@@ -316,10 +318,23 @@ def test_generated_pages_are_what_is_defined(page: Path) -> None:
     assert page.read_text() == WRITTEN[page](), "make docs writes it anew"
 
 
-@pytest.mark.parametrize("family", ["residency", "scheduler", "router", "admission"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_policy_is_in_the_index(family: str) -> None:
     linked = set(re.findall(r"\]\(([\w-]+)\.md\)", (DOCS / "policies" / "index.md").read_text()))
     assert {entry.name for entry in entry_points(group=f"agentservesim.{family}")} <= linked
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [entry for family in FAMILIES for entry in entry_points(group=f"agentservesim.{family}")],
+    ids=lambda entry: f"{entry.group.rpartition('.')[2]} {entry.name}",
+)
+def test_a_policys_page_has_its_rule_its_source_and_its_parameters(policy: EntryPoint) -> None:
+    page = (DOCS / "policies" / f"{policy.name}.md").read_text()
+    assert "**Rule" in page
+    assert "**Source." in page
+    parameters = [field.name for field in fields(policy.load()) if field.init]
+    assert not [name for name in parameters if f"`{name}`" not in page]
 
 
 def test_every_bundle_is_on_its_page() -> None:
