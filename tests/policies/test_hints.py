@@ -62,6 +62,21 @@ def test_policies_want_what_there_is() -> None:
     assert wanted >= {"workflow", "gap_s", "tenant", "tools"}
 
 
+@pytest.mark.parametrize(
+    ("family", "name", "hints"),
+    [
+        ("scheduler", "fair-share", {"tenant"}),
+        ("scheduler", "saga", {"tenant", "deadline_s"}),
+        ("admission", "token-bucket", {"tenant"}),
+        ("residency", "kvflow", {"workflow"}),
+        ("residency", "tokencake", {"tools", "gap_s"}),
+        *(("residency", name, {"tools"}) for name in ("continuum", "continuum-preview", "saga", "cost-aware")),
+    ],
+)
+def test_who_reads_what_a_trace_may_lack_says_so(family: str, name: str, hints: set[str]) -> None:
+    assert set(load_policy(family, name).wants) == hints
+
+
 def test_check_tells_what_there_is_and_what_is_not(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = output(capsys, "check", trace, "--residency", "kvflow", "--admission", "token-bucket")
     assert "residency kvflow wants the hint 'workflow'; 1 turns have it" in out

@@ -22,7 +22,10 @@ class TokenCake:
     smoothing: float = 0.5
     min_use: float = 0.6
     tick_s: float = 1.0
-    wants: ClassVar[Mapping[str, str]] = {"gap_s": "the mean of the tool's gaps decides"}
+    wants: ClassVar[Mapping[str, str]] = {
+        "gap_s": "the mean of the tool's gaps decides",
+        "tools": "all gaps are of one kind",
+    }
 
     def __post_init__(self) -> None:
         self._means: dict[frozenset[str], float] = {}

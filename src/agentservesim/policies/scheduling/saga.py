@@ -32,7 +32,10 @@ class SagaShare:
     slack_s: float = 1.0
     tick_s: float = 1.0
     changes: ClassVar[Changes] = "time"
-    wants: ClassVar[Mapping[str, str]] = {"deadline_s": "every program has the deadline of the parameter"}
+    wants: ClassVar[Mapping[str, str]] = {
+        "deadline_s": "every program has the deadline of the parameter",
+        "tenant": "all programs have one share",
+    }
     _active: dict[str, ProgramView] = field(default_factory=dict, init=False, repr=False)
     _served: dict[str, float] = field(default_factory=dict, init=False, repr=False)
     _mean: tuple[int, float] = field(default=(0, 1.0), init=False, repr=False)
