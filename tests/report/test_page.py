@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from agentservesim.model import InputError
 from agentservesim.report.html import page, write_report
 from agentservesim.report.html.memory import heat, kv_over_time, transfers
 from agentservesim.report.html.pictures import report_data
+from agentservesim.report.perfetto import write_trace
 from agentservesim.report.saved_run import read_run
-from tests.report.runs import HOSTILE, failed_run, summary_of
+from tests.report.runs import HOSTILE, TIERS, failed_run, summary_of, write_run
 
 VENDOR = Path(page.__file__).parent / "vendor"
 PICTURES = ["time", "kv", "gaps", "latency", "load", "links", "slowest"]
@@ -130,6 +132,21 @@ def test_queues_are_where_turns_waited(plain: Path) -> None:
     waited = (turns["scheduled_s"] - turns["ready_s"]).sum()
     assert np.sum(data["waiting"]) * width == pytest.approx(waited, rel=1e-3)
     assert len(data["instances"]) == 2
+
+
+@pytest.mark.parametrize("tiers", [{}, TIERS])
+def test_engines_of_an_instance_are_looked_at_one_by_one(tmp_path: Path, tiers: dict[str, Any]) -> None:
+    groups = [{"count": 2}, {"gpu": "l40s", "data_parallel_size": 2, "num_gpu_blocks": 10400}]
+    workload = {"trace": "demo", "max_programs": 5}
+    folder = write_run(
+        tmp_path / "engines", workload=workload, instances=groups, router="round-robin", **tiers
+    )
+    write_trace(folder)
+    names = ["h100-sxm-0", "h100-sxm-1", "l40s-0.0", "l40s-0.1"]
+    run = read_run(folder)
+    assert run.instance_names() == heat(run)["instances"] == names
+    sizes = [view["tiers"][0]["size_bytes"] for view in kv_over_time(run)["views"][1:]]
+    assert sizes == [blocks * 16 * 131072 for blocks in (27581, 27581, 10399, 10399)]
 
 
 def test_when_a_run_is_over_nothing_is_active(tiered: Path) -> None:

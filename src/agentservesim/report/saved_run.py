@@ -46,10 +46,23 @@ class SavedRun:
                 raise InputError(f"{self._path(name)}: cannot be read: {error}") from None
         return self._tables[name]
 
+    def engines(self) -> list[dict[str, Any]]:
+        """Settings, provenance and name of what each index of an instance stands for: an instance, or one
+        of its data-parallel engines."""
+        groups = zip(
+            self.summary["scenario"]["instances"], self.summary["provenance"]["instances"], strict=True
+        )
+        return [
+            {**settings, **group, "name": f"{group['name']}-{number}" + (f".{rank}" if ranks > 1 else "")}
+            for settings, group in groups
+            for ranks in (settings["data_parallel_size"],)
+            for number in range(group["count"])
+            for rank in range(ranks)
+        ]
+
     def instance_names(self) -> list[str]:
-        """The instances in the order of their indices."""
-        groups = self.summary["provenance"]["instances"]
-        return [f"{group['name']}-{number}" for group in groups for number in range(group["count"])]
+        """The instances, or their data-parallel engines, in the order of their indices."""
+        return [engine["name"] for engine in self.engines()]
 
     def _path(self, table: str) -> Path:
         return self.folder / f"{table}.parquet"

@@ -68,22 +68,16 @@ def _running(run: SavedRun, instances: range, edges: Floats) -> list[dict[str, A
 
 
 def _context_bytes(run: SavedRun, turns: pl.DataFrame) -> Floats:
-    per_token = [
-        group["kv_bytes_per_token"]
-        for group in run.summary["provenance"]["instances"]
-        for _ in range(group["count"])
-    ]
+    per_token = np.array([engine["kv_bytes_per_token"] for engine in run.engines()])
     tokens = (turns["prompt_tokens"] + turns["output_tokens"] / 2).to_numpy()
-    return np.asarray(tokens * np.array(per_token)[turns["instance"].to_numpy()], float)
+    return np.asarray(tokens * per_token[turns["instance"].to_numpy()], float)
 
 
 def _pool_bytes(run: SavedRun) -> list[int]:
     """The size of each instance's HBM pool."""
-    pairs = zip(run.summary["provenance"]["instances"], run.summary["scenario"]["instances"], strict=True)
     return [
-        (group["num_gpu_blocks"] - 1) * settings["block_size"] * group["kv_bytes_per_token"]
-        for group, settings in pairs
-        for _ in range(group["count"])
+        (engine["num_gpu_blocks"] - 1) * engine["block_size"] * engine["kv_bytes_per_token"]
+        for engine in run.engines()
     ]
 
 

@@ -212,8 +212,7 @@ class _Draft:
         self.trace.values(counter, times[kept].tolist(), levels[kept].tolist())
 
     def _frontend_out_s(self, index: int) -> float:
-        groups = self.run.summary["scenario"]["instances"]
-        return float([group["frontend_out_s"] for group in groups for _ in range(group["count"])][index])
+        return float(self.run.engines()[index]["frontend_out_s"])
 
 
 def _by_instance(table: pl.DataFrame) -> dict[int, pl.DataFrame]:
