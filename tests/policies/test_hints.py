@@ -70,7 +70,10 @@ def test_policies_want_what_there_is() -> None:
         ("admission", "token-bucket", {"tenant"}),
         ("residency", "kvflow", {"workflow"}),
         ("residency", "tokencake", {"tools", "gap_s"}),
-        *(("residency", name, {"tools"}) for name in ("continuum", "continuum-preview", "saga", "cost-aware")),
+        ("residency", "continuum", {"tools"}),
+        ("residency", "continuum-preview", {"tools"}),
+        ("residency", "cost-aware", {"tools"}),
+        ("residency", "saga", {"tools"}),
     ],
 )
 def test_who_reads_what_a_trace_may_lack_says_so(family: str, name: str, hints: set[str]) -> None:
