@@ -7,7 +7,9 @@
 The names are loaded when they are first used, so that importing the package costs nothing.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from agentservesim.ondemand import on_demand
 
 if TYPE_CHECKING:
     from agentservesim.fleet.config import ToolsConfig
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from agentservesim.results import Result
     from agentservesim.scenario import InstanceConfig, Scenario, load_scenario, simulate
     from agentservesim.workload.config import WorkloadConfig
+else:
+    __getattr__ = on_demand(
+        __name__, "model", "scenario", "fleet.config", "kv.config", "workload.config", "results"
+    )
 
 __all__ = [
     "InputError",
@@ -30,12 +36,3 @@ __all__ = [
     "load_scenario",
     "simulate",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'agentservesim' has no attribute '{name}'")
-    from agentservesim import results, scenario
-    from agentservesim.kv import config
-
-    return next(getattr(module, name) for module in (results, scenario, config) if hasattr(module, name))

@@ -23,7 +23,7 @@ from agentservesim.engine.config import EngineConfig
 from agentservesim.fleet.config import NetworkConfig, RoutingConfig, ToolsConfig
 from agentservesim.kv.config import HBM, MemoryConfig
 from agentservesim.model import InputError
-from agentservesim.scenario import InstanceConfig, Scenario, read_scenario_settings
+from agentservesim.scenario.config import InstanceConfig, Scenario, read_scenario_settings
 from agentservesim.settings import Location, Settings, parse_override
 from agentservesim.workload.config import WorkloadConfig
 

@@ -10,10 +10,11 @@ from agentservesim.cost import CostConfig, build_cost
 from agentservesim.cost.accelerators import load_accelerator
 from agentservesim.cost.base import Batch, WaveTime
 from agentservesim.cost.collectives import LINK_EFFICIENCY, Collectives, Group
+from agentservesim.cost.config import Efficiency
 from agentservesim.cost.deployment import Deployment, Network
 from agentservesim.cost.modelnames import load_model
 from agentservesim.cost.operators import Host
-from agentservesim.cost.roofline import Efficiency, Roofline
+from agentservesim.cost.roofline import Roofline
 
 CARD = load_accelerator("rtx-4090")
 """PCIe, and no measured collectives."""

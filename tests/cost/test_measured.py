@@ -19,12 +19,13 @@ from agentservesim.cost import CostConfig, build_cost, composed, list_tables
 from agentservesim.cost.accelerators import list_gpus, load_accelerator
 from agentservesim.cost.base import Batch, decode_run
 from agentservesim.cost.composed import compose, fitted_efficiency, unmeasured
+from agentservesim.cost.config import Efficiency
 from agentservesim.cost.deployment import Deployment
 from agentservesim.cost.flash import Splitting, Tiled, kernel
 from agentservesim.cost.measured import Experts, Heads, Measured, Unmeasured, load_measured
 from agentservesim.cost.modelnames import load_model
 from agentservesim.cost.operators import Host
-from agentservesim.cost.roofline import IDEAL, Efficiency, Roofline
+from agentservesim.cost.roofline import IDEAL, Roofline
 from agentservesim.cost.tables import Tables
 from agentservesim.model import InputError, to_s
 

@@ -6,11 +6,12 @@ import pytest
 
 from agentservesim.cost.accelerators import load_accelerator
 from agentservesim.cost.base import Batch
+from agentservesim.cost.config import Efficiency
 from agentservesim.cost.deployment import Deployment
 from agentservesim.cost.layers import attended_pairs
 from agentservesim.cost.modelnames import load_model
 from agentservesim.cost.operators import Host, capture_sizes
-from agentservesim.cost.roofline import IDEAL, Efficiency, Roofline
+from agentservesim.cost.roofline import IDEAL, Roofline
 
 LAYER = 4096 * 6144 + 4096 * 4096 + 3 * 4096 * 14336
 """Weights of the linear layers of a layer of Llama-3.1-8B."""

@@ -58,7 +58,8 @@ def _of_deployment(
 ) -> Calibration:
     from agentservesim.calibration import fit_host
     from agentservesim.cost import CostConfig, build_cost
-    from agentservesim.cost.roofline import IDEAL, Efficiency
+    from agentservesim.cost.config import Efficiency
+    from agentservesim.cost.roofline import IDEAL
     from agentservesim.settings import Settings, validate
 
     given = {"model": model, "gpu": gpu, "host_overhead_s": 0.0, "prefill_overhead_s": 0.0}

@@ -37,10 +37,11 @@ def run(
     """
     from agentservesim.flags import source_settings
     from agentservesim.report.progress import counting, reading
-    from agentservesim.results import check_target
     from agentservesim.scenario import RunError, prepare
 
     if out is not None:
+        from agentservesim.results import check_target
+
         check_target(out)
     settings = source_settings(source, flags, num_instances, tiers or (), overrides or ())
     if steps:

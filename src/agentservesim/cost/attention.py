@@ -14,7 +14,7 @@ from operator import mul
 import numpy as np
 from numpy.typing import NDArray
 
-from agentservesim.cost.curves import Array, monotone, resample
+from agentservesim.cost.curves import Array, distinct, monotone, resample
 from agentservesim.cost.operators import CellPrices, Memo
 
 FAR = 64
@@ -39,8 +39,8 @@ class ChunkPrices:
         `floor_ps` is the least a chunk can take; between points it bends upwards, so that what is
         interpolated is never below."""
         self._floor_ps = floor_ps
-        self._new = [int(new) for new in np.unique(points[:, 0])]
-        known = np.unique(points[:, 1])
+        self._new = [int(new) for new in distinct(points[:, 0])]
+        known = distinct(points[:, 1])
         far = max(known[-1], 1024.0) * FAR
         self._history = [int(history) for history in (*known, far)]
         self._alone, self._added = (self._grid(points, column, unit) for column in (2, 3))
@@ -103,11 +103,11 @@ class RowPrices:
     def __init__(self, points: Array, chunks: ChunkPrices, unit: float) -> None:
         """Points: rows (new tokens, history, decode rows, context, time), those with decode rows; no new
         tokens are rows alone."""
-        contexts = np.unique(points[:, 3])
+        contexts = distinct(points[:, 3])
         self.knots = (0, *(int(context) for context in contexts if context > 0))
         self._at = np.array([*self.knots, self.knots[-1] * FAR], dtype=float)
         alone = points[points[:, 0] == 0]
-        self._counts = np.unique(alone[:, 2])
+        self._counts = distinct(alone[:, 2])
         lanes = [self._lane(alone[alone[:, 2] == count], unit) for count in self._counts]
         self._alone = monotone(monotone(np.array(lanes), 1), 0)
         beside = points[points[:, 0] > 0]
@@ -154,8 +154,8 @@ class RowPrices:
         self._new = sorted(
             new for new in {new for new, _ in groups} if all((new, n) in groups for n in counts)
         )
-        prices = [chunks.price(new, int(h))[0] for new, h in np.unique(points[:, :2], axis=0)]
-        loads = np.unique(np.rint(np.geomspace(max(1, min(prices)), max(2, *prices), _LOADS)))
+        prices = [chunks.price(new, int(h))[0] for new, h in {(new, h) for new, h, *_ in points}]
+        loads = distinct(np.rint(np.geomspace(max(1, min(prices)), max(2, *prices), _LOADS)))
         self._loads = [int(load) for load in loads]
         self._mixed_counts = np.array(counts, dtype=float)
         extra = np.empty((len(self._new), len(loads), len(counts), len(self._at)))
@@ -169,7 +169,7 @@ class RowPrices:
 
     def _over_load(self, points: Array, new: int, chunks: ChunkPrices, unit: float) -> Array:
         """Extra time over (load, context) of one chunk length and number of rows."""
-        histories = np.unique(points[:, 1])
+        histories = distinct(points[:, 1])
         own = np.array([chunks.price(new, int(history))[0] for history in histories], dtype=float)
         lanes = [self._lane(points[points[:, 1] == h], unit) - own[i] for i, h in enumerate(histories)]
         table = np.array(lanes)

@@ -15,13 +15,13 @@ from itertools import product
 import numpy as np
 
 from agentservesim.cost.accelerators import Accelerator
+from agentservesim.cost.config import Efficiency
 from agentservesim.cost.curves import Array, Curve, thinned, total
 from agentservesim.cost.deployment import Deployment
 from agentservesim.cost.flash import Kernel, Latent, Points, kernel
 from agentservesim.cost.layers import GroupedAttention, LatentAttention, LayerGroup, Mixer
 from agentservesim.cost.measured import Experts, Heads, Measured, Unmeasured
 from agentservesim.cost.models import DTYPE_BYTES
-from agentservesim.cost.roofline import Efficiency
 from agentservesim.cost.tables import StepTables
 
 _US = 1e6

@@ -25,11 +25,18 @@ class Curve(NamedTuple):
 def total(parts: Iterable[tuple[float, Curve]]) -> Curve:
     """The sum of curves, each so many times, at all their points, made non-decreasing."""
     weighted = list(parts)
-    points = np.unique(np.concatenate([curve.points for _, curve in weighted])).astype(float)
+    points = distinct(np.concatenate([curve.points for _, curve in weighted])).astype(float)
     values = np.zeros(len(points))
     for times, curve in weighted:
         values = values + times * curve.at(points)
     return Curve(points, monotone(values))
+
+
+def distinct(values: Array) -> Array:
+    """The values in ascending order, each once. (np.unique looks for masked arrays, which load slowly.)"""
+    ordered = np.sort(values)
+    once: Array = ordered[np.diff(ordered, prepend=np.nan) != 0]
+    return once
 
 
 def monotone(values: Array, axis: int = -1) -> Array:

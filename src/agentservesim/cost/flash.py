@@ -21,6 +21,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import ceil
+from statistics import median
 
 import numpy as np
 
@@ -72,7 +73,7 @@ class Kernel(ABC):
         own = np.where(alone > self.launch_us, np.minimum(points.more, alone), points.more)
         self._prompt = Curve(self.tokens, monotone(own))
         pairs = np.array([attended_pairs(int(n), 0, self._window) for n in self.tokens], dtype=float)
-        self.pair_us = float(np.median((own / pairs)[self.tokens >= _LONG]))
+        self.pair_us = float(median((own / pairs)[self.tokens >= _LONG]))
 
     def _decode(self, counts: Array, us: Array) -> tuple[Array, Array]:
         """Decode rows alone. A benchmark repeats one batch, whose KV may stay in the cache; a model's does
@@ -220,4 +221,4 @@ def _token_us(points: Points) -> float:
         if count >= _FULL and len(at) > 1 and contexts[at[-1]] >= 1024:
             rise = (lane[at[-1]] - lane[at[-2]]) / (contexts[at[-1]] - contexts[at[-2]])
             slopes.append(rise / count)
-    return float(np.median(slopes)) if slopes else 0.0
+    return float(median(slopes)) if slopes else 0.0

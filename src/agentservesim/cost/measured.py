@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from agentservesim.cost.curves import Array, Curve, monotone
+from agentservesim.cost.curves import Array, Curve, distinct, monotone
 
 _FOLDER = resources.files("agentservesim.cost").joinpath("data")
 _US = 1e3
@@ -123,7 +123,7 @@ class Measured:
         at = self.arrays.get(f"latent_{kind}_at")
         if at is None or not (alike := (at[:, :3] == (heads, kv_bytes, fp8)).all(axis=1)).any():
             raise Unmeasured(f"latent attention of {heads} heads")
-        numbers, sizes = np.unique(at[alike, 3]), np.unique(at[alike, 4])
+        numbers, sizes = distinct(at[alike, 3]), distinct(at[alike, 4])
         us = np.full((len(numbers), len(sizes)), np.nan)
         us[np.searchsorted(numbers, at[alike, 3]), np.searchsorted(sizes, at[alike, 4])] = (
             self.arrays[f"latent_{kind}"][alike] * _US

@@ -31,14 +31,14 @@ def load_model(name: str) -> Model:
         raise InputError(
             f"model: '{name}' is not in the catalogue and is no config.json (see `list models`){hint}"
         )
-    return from_config(_catalogue()[key]["config"], key, f"catalogue entry '{key}'")
+    return _catalogued(key)
 
 
 def list_models() -> dict[str, str]:
     """Catalogue names with a one-line description."""
     lines = {}
     for name, entry in _catalogue().items():
-        model = from_config(entry["config"], name, name)
+        model = _catalogued(name)
         billions, active = model.parameters / 1e9, model.active_parameters / 1e9
         sparse = f", {active:.1f} B active" if active < 0.7 * billions else ""
         kv = model.kv_bytes_per_token() / 1024
@@ -57,11 +57,17 @@ def _read_config(path: Path) -> Model:
 
 
 @cache
+def _catalogued(key: str) -> Model:
+    return from_config(_catalogue()[key]["config"], key, f"catalogue entry '{key}'")
+
+
+@cache
 def _catalogue() -> dict[str, dict[str, Any]]:
     text = resources.files("agentservesim.cost").joinpath("catalogue/models.toml").read_text("utf-8")
     return tomllib.loads(text)
 
 
+@cache
 def _names() -> dict[str, str]:
     """Every lower-case name a catalogue entry goes by."""
     names = {}

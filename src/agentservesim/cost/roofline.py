@@ -8,10 +8,9 @@ experts that are expected to wake.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from agentservesim.cost.base import Batch
 from agentservesim.cost.collectives import Collectives
+from agentservesim.cost.config import Efficiency
 from agentservesim.cost.deployment import Deployment
 from agentservesim.cost.layers import FeedForward, LayerGroup, Recurrence
 from agentservesim.cost.models import DTYPE_BYTES
@@ -28,42 +27,6 @@ IDEAL = {
     "layer_s": 0.0,
 }
 """Efficiencies no measurement may beat: the physical floor under every price."""
-
-
-class Efficiency(BaseModel):
-    """How much of the spec sheet operators reach. Defaults are rounded means over the published kernel
-    measurements named in each description; a single GPU and shape lies within about 15 % of them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    compute: float = Field(
-        0.7,
-        gt=0,
-        le=1,
-        description="Share of peak FLOP/s of large GEMMs (H100 0.64, RTX PRO 6000 0.75, RTX 4090 0.98).",
-    )
-    attention_compute: float = Field(
-        0.6,
-        gt=0,
-        le=1,
-        description="Share of peak FLOP/s of prefill attention (H100 0.70, RTX PRO 6000 0.50).",
-    )
-    bandwidth: float = Field(
-        0.9,
-        gt=0,
-        le=1,
-        description="Share of memory bandwidth of decode (H100 0.88, RTX PRO 6000 0.89, RTX 4090 0.93).",
-    )
-    layer_s: float = Field(
-        18e-6,
-        ge=0,
-        le=1e-2,
-        description="Seconds per layer of small kernels: norms, rotary, activation, launch.",
-    )
-    activation_traffic: float = Field(
-        1.0, ge=0, le=1, description="Share of the activations that go through memory, not the cache."
-    )
-    sampler_s: float = Field(25e-6, ge=0, le=1e-2, description="Seconds of the sampler per step.")
 
 
 class Roofline(OperatorStepTime):

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agentservesim.cost.curves import Curve, monotone, resample, total
+from agentservesim.cost.curves import Curve, distinct, monotone, resample, total
 from agentservesim.cost.deployment import Deployment
 from agentservesim.cost.tables import StepTables
 from agentservesim.lookup import did_you_mean
@@ -117,14 +117,14 @@ def step_tables(on: Deployment, files: OperatorTables) -> StepTables:
 def _experts(on: Deployment, points: Rows) -> Curve:
     """Router and experts of all layers by the tokens of all engines, of which each rank has its share and
     wakes the experts that are expected."""
-    tokens, awake = np.unique(points[:, 0]), np.unique(points[:, 1])
+    tokens, awake = distinct(points[:, 0]), distinct(points[:, 1])
     lanes = []
     for count in tokens:
         lane = points[points[:, 0] == count]
         lane = lane[np.argsort(lane[:, 1])]
         lanes.append(resample(awake, lane[:, 1], lane[:, 2] * on.model.layers))
     table = monotone(monotone(np.array(lanes), 1), 0)
-    own = np.unique(np.rint(np.geomspace(1, tokens[-1], _POINTS)))
+    own = distinct(np.rint(np.geomspace(1, tokens[-1], _POINTS)))
     mlp = on.groups[0].feed_forward
     values = []
     for count in own:

@@ -23,10 +23,11 @@ from operator import mul
 from agentservesim.cost.attention import ChunkPrices, RowPrices
 from agentservesim.cost.base import Batch
 from agentservesim.cost.collectives import Collectives
+from agentservesim.cost.config import Efficiency
 from agentservesim.cost.curves import Array, Curve
 from agentservesim.cost.deployment import Deployment
 from agentservesim.cost.operators import CellPrices, Host, OperatorStepTime
-from agentservesim.cost.roofline import IDEAL, Efficiency, Roofline
+from agentservesim.cost.roofline import IDEAL, Roofline
 from agentservesim.model import PS_PER_S
 
 _PS_PER_US = 1e6

@@ -9,7 +9,7 @@ from typing import Any
 from agentservesim.model import InputError, to_ps
 from agentservesim.policies.protocols import RequestView, SchedulerEvent
 from agentservesim.policies.protocols.scheduling import CHANGES
-from agentservesim.policies.scheduling import Fcfs
+from agentservesim.policies.scheduling.fcfs import Fcfs
 
 LEAST_TICK_S = 1e-3
 

@@ -20,7 +20,8 @@ import orjson
 
 from agentservesim.experiment.arms import Arm
 from agentservesim.model import InputError
-from agentservesim.scenario import FILES, Scenario, simulate
+from agentservesim.scenario import Scenario, simulate
+from agentservesim.scenario.config import FILES
 
 RUNS = "runs"
 WAKE_S = 0.2

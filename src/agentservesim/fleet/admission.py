@@ -12,7 +12,7 @@ from agentservesim.fleet.orchestrator import ProgramRun
 from agentservesim.kernel import Event as Timer
 from agentservesim.kernel import Kernel
 from agentservesim.model import PS_PER_S, InputError, Turn, to_ps, to_s
-from agentservesim.policies.admission import Always
+from agentservesim.policies.admission.always import Always
 from agentservesim.policies.protocols import (
     ADMIT,
     Admit,

@@ -24,7 +24,7 @@ from agentservesim.kv.config import MemoryConfig
 from agentservesim.kv.residency import Chain, Residency
 from agentservesim.kv.tiers import KvShape
 from agentservesim.model import InputError, Listener, Turn, TurnRecord, Workload, to_ps
-from agentservesim.policies.admission import Always
+from agentservesim.policies.admission.always import Always
 from agentservesim.policies.protocols import (
     NO_HINTS,
     Choice,
@@ -35,8 +35,8 @@ from agentservesim.policies.protocols import (
     TurnFinished,
     TurnView,
 )
-from agentservesim.policies.residency import Lru
-from agentservesim.policies.scheduling import Fcfs
+from agentservesim.policies.residency.lru import Lru
+from agentservesim.policies.scheduling.fcfs import Fcfs
 
 PROGRESS_EVERY = 64
 """Turns between two calls of a progress callback."""

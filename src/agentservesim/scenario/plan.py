@@ -1,4 +1,4 @@
-"""A scenario is everything that decides a run; `simulate` runs it."""
+"""From a scenario to its result: a plan, which has all that a run needs, and the run."""
 
 from __future__ import annotations
 
@@ -7,17 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from operator import sub
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from typing import TYPE_CHECKING, Any
 
 from agentservesim.cost import Cost, build_cost
-from agentservesim.cost.config import CostConfig
 from agentservesim.engine.alone import Alone
-from agentservesim.engine.config import EngineConfig
 from agentservesim.fleet import Busy, Counts, Fleet, InstanceSpec
-from agentservesim.fleet.config import NetworkConfig, RoutingConfig, ToolsConfig
 from agentservesim.kernel import Kernel
 from agentservesim.kv.advice import Advice
 from agentservesim.kv.catalogue import LINKS
@@ -25,131 +19,17 @@ from agentservesim.kv.config import MemoryConfig, TierConfig
 from agentservesim.kv.tiers import KvShape, build_tiers
 from agentservesim.model import InputError, Workload
 from agentservesim.policies import FAMILIES, load_policies, policy_spec
-from agentservesim.policies.bundles import BUNDLES, bundle_parts
 from agentservesim.policies.hints import Want, find_wants
 from agentservesim.policies.protocols import OraclePolicy
-from agentservesim.settings import Settings, parse_override, read_settings, validate
-from agentservesim.workload import load_workload
-from agentservesim.workload.config import WorkloadConfig
+from agentservesim.results.expenses import Use
+from agentservesim.results.recorder import Pool, Recorder
+from agentservesim.scenario.config import InstanceConfig, Scenario
 from agentservesim.workload.hints import count_hints
+from agentservesim.workload.load import load_workload
 from agentservesim.workload.stats import unlimited_hits
 
 if TYPE_CHECKING:
-    from agentservesim.results import Pool, Result, Use
-
-
-FILES = ("trace", "tables", "model", "calibration")
-"""Settings that may name a file or a folder."""
-
-
-class InstanceConfig(CostConfig, EngineConfig):
-    """A group of equal instances: what they run on, and how their engine is set."""
-
-    count: int = Field(1, ge=1, le=100_000, description="Instances in this group.")
-    name: str = Field("", description="Name of the group in results; empty means the GPU's name.")
-
-
-def _objective(text: str) -> str:
-    from agentservesim.results import parse_objective
-
-    return parse_objective(text).text
-
-
-def _limit(text: str) -> str:
-    from agentservesim.results import parse_limit
-
-    parse_limit(text)
-    return text
-
-
-def _bundle(name: str) -> str:
-    bundle_parts(name)
-    return name
-
-
-class Scenario(BaseModel):
-    """Everything that decides a run. Two runs of one scenario give the same bytes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field("run", description="What the run is called in its results.")
-    workload: WorkloadConfig = Field(default=WorkloadConfig(), description="The programs to serve.")
-    instances: tuple[InstanceConfig, ...] = Field(
-        default=(InstanceConfig(),), min_length=1, description="The fleet: groups of equal instances."
-    )
-    policy: Annotated[str, AfterValidator(_bundle)] = Field(
-        "",
-        description="A published system: sets scheduler, router, admission and residency as it has them, "
-        "where they are not given themselves; see `list bundles`.",
-    )
-    router: str = Field(
-        "session-affinity",
-        description="Who gets a turn: see `list routers`, or module:Class.",
-    )
-    routing: RoutingConfig = Field(default=RoutingConfig(), description="How old the router's views are.")
-    network: NetworkConfig | None = Field(
-        None, description="Between instances, for routers that move KV; without one it is computed again."
-    )
-    admission: str = Field(
-        "always",
-        description="When a turn is let in: see `list admission`, or module:Class.",
-    )
-    scheduler: str = Field(
-        "fcfs",
-        description="Order of the waiting queues: fcfs, priority, see `list schedulers`, or module:Class.",
-    )
-    memory: MemoryConfig = Field(
-        default=MemoryConfig(), description="Tiers below HBM, and the links to them."
-    )
-    residency: str = Field(
-        "lru",
-        description="Where a program's KV is while its tools run: see `list residency`, or module:Class.",
-    )
-    tools: ToolsConfig = Field(default=ToolsConfig(), description="How long tool calls take.")
-    slo: tuple[Annotated[str, AfterValidator(_objective)], ...] = Field(
-        default=(), description="Service level objectives, as turn.ttft.p99<2s."
-    )
-    goodput: tuple[Annotated[str, AfterValidator(_limit)], ...] = Field(
-        default=(), description="Limits inside which a turn or program is good, as ttft:2s."
-    )
-    seed: int = Field(0, ge=0, description="Seed of every random draw.")
-    leap: bool = Field(True, description="Take runs of decode steps at once; the numbers are the same.")
-    record_steps: bool = Field(False, description="Keep a row per engine step.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _unbundle(cls, values: object) -> object:
-        """The parts of the policy, where they are not given themselves."""
-        name = values.get("policy") if isinstance(values, dict) else None
-        if isinstance(values, dict) and isinstance(name, str) and name in BUNDLES:
-            return {**bundle_parts(name), **values}
-        return values
-
-
-def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
-    """Read a scenario from TOML or JSON; each override is `a.b=value`.
-
-    Paths inside the file are relative to the file. Raises InputError with the file, the line (of
-    TOML) or the field, and what would be right.
-    """
-    settings = read_scenario_settings(Path(path))
-    for override in overrides:
-        location, value = parse_override(override)
-        settings.put(location, value, f"--set {override}")
-    return validate(Scenario, settings)
-
-
-def read_scenario_settings(path: Path) -> Settings:
-    """A scenario file as settings: paths made relative to the working folder, named after the file."""
-    settings = read_settings(path)
-    settings.values.setdefault("name", path.stem)
-    groups = settings.values.get("instances")
-    for table in (settings.values.get("workload"), *(groups if isinstance(groups, list) else ())):
-        for key in FILES:
-            value = table.get(key) if isinstance(table, dict) else None
-            if isinstance(value, str) and ("/" in value or (path.parent / value).is_file()):
-                table[key] = str(path.parent / value)
-    return settings
+    from agentservesim.results import Result
 
 
 class RunError(InputError):
@@ -177,9 +57,6 @@ class Plan:
         `objects` are policies by family that take the place of the scenario's. Raises RunError, which has
         the result so far, where a policy fails.
         """
-        # Not before it is needed: it loads polars.
-        from agentservesim.results import Recorder, Targets, make_result
-
         scenario, policies = self._policies(objects)
         recorder = Recorder(scenario.record_steps, [tier.name for tier in scenario.memory.tiers])
         wall_s, cpu_s = time.perf_counter(), time.process_time()
@@ -200,6 +77,8 @@ class Plan:
         oracle = any(isinstance(policy, OraclePolicy) for policy in policies.values())
 
         def result(counts: Counts, fault: str = "") -> Result:
+            from agentservesim.results import Targets, make_result  # only now: they load polars
+
             facts = {
                 "scenario": scenario.model_dump(mode="json"),
                 "seed": scenario.seed,
@@ -223,8 +102,6 @@ class Plan:
 
     def _uses(self, busy: Sequence[Busy]) -> list[Use]:
         """What each instance's accelerators did."""
-        from agentservesim.results import Use
-
         groups = zip(self.scenario.instances, self.costs, strict=True)
         costs = [cost for group, cost in groups for _ in range(group.count * group.data_parallel_size)]
         return [
@@ -282,8 +159,6 @@ class Plan:
         }
 
     def _pools(self) -> list[Pool]:
-        from agentservesim.results import Pool
-
         sizes = [(spec.num_gpu_blocks - 1, spec.kv_shape) for spec in self.instances()]
         return [Pool(blocks, shape.block_bytes) for blocks, shape in sizes if shape is not None]
 
