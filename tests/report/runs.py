@@ -76,6 +76,18 @@ def failed_run(folder: Path, gaps: int = 40) -> Path:
     return folder
 
 
+def choosy_run(folder: Path, ttft_s: float) -> Path:
+    """Twelve programs in six seconds, some of which are turned away; all of them, if none is quick enough."""
+    return write_run(
+        folder,
+        workload={"trace": "demo", "max_programs": 12, "program_rate": 2},
+        admission=f"early-reject,ttft_s={ttft_s}",
+        goodput=["ttft:2s"],
+        record_steps=True,
+        **TIERS,
+    )
+
+
 def hostile_run(folder: Path) -> Path:
     """A run in which every name that a trace or a scenario can give is an attack."""
     trace = folder.with_name("hostile.jsonl")

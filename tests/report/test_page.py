@@ -17,7 +17,7 @@ from agentservesim.report.html.memory import heat, kv_over_time, transfers
 from agentservesim.report.html.pictures import report_data
 from agentservesim.report.perfetto import write_trace
 from agentservesim.report.saved_run import read_run
-from tests.report.runs import HOSTILE, TIERS, failed_run, summary_of, write_run
+from tests.report.runs import HOSTILE, TIERS, choosy_run, failed_run, summary_of, write_run
 
 VENDOR = Path(page.__file__).parent / "vendor"
 PICTURES = ["time", "kv", "gaps", "latency", "load", "links", "slowest"]
@@ -94,6 +94,28 @@ def test_a_run_that_failed_before_any_program_ended(tmp_path: Path) -> None:
     assert data["verdict"]["title"] == "no program came to its end"
     empty = [p["id"] for p in data["pictures"] if p["answer"] == "No program came to its end."]
     assert empty == ["time", "slowest"]
+
+
+def test_programs_that_were_turned_away_are_told_of_and_drawn_nowhere(tmp_path: Path) -> None:
+    run = read_run(choosy_run(tmp_path / "run", ttft_s=2))
+    programs, data = run.table("programs"), report_data(run)
+    done = set(programs.filter(status="done")["program_id"])
+    assert 0 < len(done) < programs.height == 12
+    (warning,) = data["verdict"]["warnings"]
+    assert f"turned {12 - len(done)} programs away" in warning
+    assert data["classes"][0]["programs"] == len(done)
+    pictures = {picture["id"]: picture["data"] for picture in data["pictures"]}
+    assert {row["program"] for row in pictures["slowest"][0]["rows"]} == done
+    assert {row["program"] for row in pictures["time"][0]["rows"]} <= done | {""}
+    assert write_trace(run.folder).stat().st_size > 0
+
+
+def test_a_run_in_which_all_were_turned_away(tmp_path: Path) -> None:
+    run = read_run(choosy_run(tmp_path / "run", ttft_s=0.001))
+    assert run.summary["counts"]["rejected"] == 12
+    assert run.summary["program"]["time_share"]["tool"] is None
+    assert report_data(run)["verdict"]["title"] == "no program came to its end"
+    assert write_trace(run.folder).stat().st_size > 0
 
 
 def test_memory_is_never_fuller_than_it_is(tiered: Path) -> None:

@@ -65,6 +65,23 @@ def test_title_names_the_whole_fleet() -> None:
     )
 
 
+def test_title_names_who_was_turned_away_and_by_whom() -> None:
+    base = summary()
+    whole = base | {"counts": base["counts"] | {"rejected": 4}}
+    whole["scenario"] = base["scenario"] | {"admission": "early-reject,ttft_s=2"}
+    assert title(whole).startswith("s: 3 programs (4 more turned away), 9 turns on ")
+    assert title(whole).endswith(", round-robin, admission early-reject,ttft_s=2")
+
+
+def test_where_all_were_turned_away_there_is_nothing_to_tell() -> None:
+    base = summary()
+    program = base["program"] | {"time_share": dict.fromkeys(base["program"]["time_share"])}
+    text = printed(program=program, counts=base["counts"] | {"programs": 0, "turns": 0, "rejected": 4})
+    assert text.startswith("s: 0 programs (4 more turned away), 0 turns on ")
+    assert "Hint: no program came to its end" in text
+    assert "program latency" not in text
+
+
 def test_units_suit_the_size_and_missing_values_are_dashes() -> None:
     lines = {line.strip().split("  ")[0]: line.split() for line in printed().splitlines() if line.strip()}
     assert lines["program latency (s)"][3:] == ["3.00", "0.10", "0.30", "0.40", "0.50", "1,234", "9"]

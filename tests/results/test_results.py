@@ -103,6 +103,23 @@ def result(
     return make_result(FACTS, recorder, programs, KNOWN, targets)
 
 
+def test_a_program_that_was_turned_away_at_once_is_in_no_mean() -> None:
+    programs = (replace(PROGRAMS[0], tenant="x"), replace(PROGRAMS[1], tenant="y"))
+    recorder = Recorder()
+    for record in (FIRST, SECOND):
+        recorder.turn_done(record)
+    recorder.rejected = {"b": 1 * S}
+    found = make_result(FACTS, recorder, programs, KNOWN)
+    summary, row = found.summary, found.programs.row(1, named=True)
+    assert summary["counts"]["programs"] == summary["counts"]["rejected"] == 1
+    # a: queue 1 s; 4 s of the first turn and 1 s of the second, 2.5 s alone
+    assert summary["program"]["queue_s"] == pytest.approx(dict.fromkeys(STATISTICS, 1))
+    assert summary["program"]["slowdown"] == pytest.approx(dict.fromkeys(STATISTICS, 2) | {"n": 1})
+    assert summary["fairness"] == {"max_to_mean_slowdown": 1, "jain_programs": 1, "jain_tenants": 1}
+    assert (row["status"], row["turns"], row["prompt_tokens"], row["arrival_s"]) == ("rejected", 0, 0, 1)
+    assert {row[name] for name in ("finish_s", "latency_s", "queue_s", "alone_s", "slowdown")} == {None}
+
+
 def test_metrics_by_hand() -> None:
     summary = result().summary
     assert summary["schema_version"] == 1

@@ -36,7 +36,8 @@ def print_summary(summary: Summary, file: TextIO, saved: str | None = None) -> N
     console = Console(file=file, highlight=False, width=None if file.isatty() else 120)
     with console.capture() as screen:
         console.print(Text(title(summary), style="bold"))
-        parts = (_latencies, _time_share, _facts, _memory, _fairness)
+        served = summary["counts"]["programs"] > 0
+        parts = (_latencies, _time_share, _facts, _memory, _fairness) if served else ()
         for part in (*(make(summary) for make in parts), _objectives(summary, console)):
             if part is None:
                 continue
@@ -54,9 +55,11 @@ def title(summary: Summary) -> str:
     scenario, counts = summary["scenario"], summary["counts"]
     fleet = " + ".join(f"{g['count']} x {g['gpu']} ({_model(g)})" for g in scenario["instances"])
     programs = "synthetic programs" if summary["provenance"]["workload"]["synthetic"] else "programs"
-    served = f"{counts['programs']:,} {programs}, {counts['turns']:,} turns"
-    order = scenario.get("scheduler", "fcfs")
+    away = f" ({counts['rejected']:,} more turned away)" if counts.get("rejected") else ""
+    served = f"{counts['programs']:,} {programs}{away}, {counts['turns']:,} turns"
+    order, admission = scenario.get("scheduler", "fcfs"), scenario.get("admission", "always")
     scheduler = "" if order == "fcfs" else f", {order}"
+    scheduler += "" if admission == "always" else f", admission {admission}"
     residency = f", residency {scenario['residency']}" if "kv" in summary else ""
     oracle = " (an oracle: it knows the future)" if summary["provenance"].get("oracle") else ""
     return f"{scenario['name']}: {served} on {fleet}, {scenario['router']}{scheduler}{residency}{oracle}"
@@ -65,6 +68,8 @@ def title(summary: Summary) -> str:
 def hint(summary: Summary) -> str:
     """The one thing about this run that its reader should know first."""
     share, counts, tokens = summary["program"]["time_share"], summary["counts"], summary["tokens"]
+    if share["tool"] is None:
+        return "no program came to its end, so there is nothing to tell of them."
     serving = 1 - share["tool"]
     if counts["preemptions"] > 0.01 * counts["turns"]:
         return (

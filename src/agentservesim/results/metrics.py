@@ -21,7 +21,7 @@ SERVED = "(" + " + ".join(f"{part}_s" for part in _PARTS[1:]) + ")"
 
 def _jain(share: str) -> str:
     """Jain's index of a column: the square of the sum over n times the sum of squares."""
-    return f"POWER(SUM({share}), 2) / (COUNT(*) * SUM(POWER({share}, 2)))"
+    return f"POWER(SUM({share}), 2) / (COUNT({share}) * SUM(POWER({share}, 2)))"
 
 
 METRICS: tuple[Metric, ...] = (
@@ -307,9 +307,10 @@ METRICS: tuple[Metric, ...] = (
         "fairness.jain_tenants",
         "",
         "tenant",
-        _jain("alone_s / served_s"),
+        _jain("alone_s / NULLIF(served_s, 0)"),
         "Jain's index over tenants of the speed of all of a tenant's turns together, where the trace names "
-        "tenants. It is about how much each is slowed down, not about how much each asks for.",
+        "tenants and something was served. It is about how much each is slowed down, not about how much each "
+        "asks for.",
         "higher",
     ),
     *(

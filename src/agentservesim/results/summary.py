@@ -7,7 +7,7 @@ bytes, but for what `comparable` leaves out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import fsum
+from math import fsum, isnan
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def summarise(facts: Summary, tables: Mapping[str, pl.DataFrame], tiers: Sequenc
                 continue
             values = rows.select(formula.alias("value"))["value"]
             whole = metric.subject in ("turn", "program")
-            _put(summary, one.name, statistics(values) if whole else values.item())
+            _put(summary, one.name, statistics(values) if whole else _number(values.item()))
     return {key: summary[key] for key in _ORDER if key in summary}
 
 
@@ -58,6 +58,11 @@ def _each(metric: Metric, table: pl.DataFrame, tiers: Sequence[str]) -> Iterator
             yield metric.each(link=str(link), direction=str(direction)), rows
     else:
         yield metric, table
+
+
+def _number(value: float | int | None) -> float | int | None:
+    """A metric of no rows (0 over 0) has no value."""
+    return None if value is None or isnan(value) else value
 
 
 def statistics(values: pl.Series) -> dict[str, float | int | None]:

@@ -90,7 +90,9 @@ def turn_table(
     loaded = {
         f"cached_{column_part(tier)}_tokens": tokens for tier, tokens in recorder.loaded_tokens().items()
     }
-    frame = pl.DataFrame({**recorder.turn_names(), **recorder.turn_numbers(), **loaded})
+    names = recorder.turn_names()
+    texts = dict.fromkeys(names, pl.String)
+    frame = pl.DataFrame({**names, **recorder.turn_numbers(), **loaded}, schema_overrides=texts)
     scored, scores = recorder.scores()
     if scored.size:
         places = np.full(frame.height, -1)
@@ -137,14 +139,16 @@ def program_table(
 
 
 def _with_rejected(rows: pl.DataFrame, rejected: Mapping[str, int]) -> pl.DataFrame:
-    """The table with rejected programs: those without a turn are added, none has an end."""
+    """The table with rejected programs: none has an end. Those without a turn are added, without times."""
     seen = set(rows["program_id"])
     unseen = {name: arrival_ps for name, arrival_ps in rejected.items() if name not in seen}
     added = pl.DataFrame(
         {"program_id": list(unseen), "arrival_ps": list(unseen.values())},
         schema={"program_id": pl.String, "arrival_ps": rows.schema["arrival_ps"]},
     )
-    whole = pl.concat([rows, added], how="diagonal").with_columns(pl.exclude("program_id").fill_null(0))
+    whole = pl.concat([rows, added], how="diagonal").with_columns(
+        pl.exclude("program_id", "^.*_ps$").fill_null(0)
+    )
     ended = ~pl.col("program_id").is_in(list(rejected))
     return whole.with_columns(pl.when(ended).then("finish_ps").alias("finish_ps"))
 

@@ -42,7 +42,7 @@ class Picture:
 
 def report_data(run: SavedRun) -> dict[str, Any]:
     """Everything that the page shows, ready for JSON."""
-    programs = run.table("programs")
+    programs = run.table("programs").filter(pl.col("finish_s").is_not_null())
     classes = program_classes(programs)
     groups = []
     for group in classes:
@@ -94,7 +94,9 @@ def _time(run: SavedRun, groups: Groups) -> Picture:
 def _kv(run: SavedRun) -> Picture:
     data = kv_over_time(run)
     hbm = data["views"][0]["tiers"][0]
-    means = {state: float(np.mean(values)) / hbm["size_bytes"] for state, values in hbm["bytes"].items()}
+    means = {
+        state: float(np.mean(values)) / (hbm["size_bytes"] or 1) for state, values in hbm["bytes"].items()
+    }
     if run.has("residency"):
         answer = (
             f"Of HBM, {share(means['pinned'])} was held for programs in their gap, {share(means['active'])} "

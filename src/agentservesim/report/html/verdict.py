@@ -90,6 +90,11 @@ def _warnings(summary: Summary) -> list[str]:
             f"This run is incomplete: {summary['incomplete']}. Turns are those served until then; "
             "programs are those that had come to their end."
         )
+    if away := summary["counts"].get("rejected"):
+        warnings.append(
+            f"The admission policy turned {away:,} programs away. All figures are of those that it let in: "
+            "compare goodput, not latency."
+        )
     if summary["provenance"].get("oracle"):
         warnings.append("The policy is an oracle: it knows the future, as no server can.")
     return warnings
