@@ -169,6 +169,18 @@ def test_the_sheet_and_the_json(tmp_path: Path) -> None:
     assert told["arms"]["new"]["values"]["program.latency_s.mean"] == [5, 6.5, 8]
 
 
+def test_the_sheet_says_who_was_turned_away_and_what_has_no_value(tmp_path: Path) -> None:
+    none = {"n": 0, "mean": None}
+    runs = {
+        "all": [run(tmp_path / "a", [1, 2, 3], counts={"programs": 3, "rejected": 0})],
+        "few": [run(tmp_path / "f", [1], counts={"programs": 1, "rejected": 2}, turn={"ttft_s": none})],
+    }
+    notes = comparison_sheet(compare_runs(runs, [0])).notes
+    assert "few: 2 of 3 programs were turned away; figures are of the others." in notes
+    assert "Left out, because a run has no value: turn.ttft.mean." in notes
+    assert not [note for note in notes if note.startswith("all")]
+
+
 def test_a_damaged_run_is_named(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     with pytest.raises(InputError, match=r"r: is no whole run .*; delete it to run it again"):

@@ -78,7 +78,8 @@ def comparison_sheet(comparison: Comparison, places: Sequence[str] = ()) -> Shee
     lines = {line.place: line for line in comparison.lines}
     rows = [row for place in wanted if place in lines for row in _rows(comparison, lines[place])]
     header = ("metric", "arm", "mean", "difference", "95% interval", "relative", "")
-    notes = [*_objectives(comparison), *_oracles(comparison), _method(comparison)]
+    notes = [*_objectives(comparison), *_oracles(comparison), *_turned_away(comparison)]
+    notes += [*_left_out(comparison, wanted), _method(comparison)]
     if comparison.note:
         notes.append(f"Note: {comparison.note}.")
     seeds = f"{len(comparison.seeds)} seed{'s' if len(comparison.seeds) > 1 else ''}"
@@ -127,6 +128,26 @@ def _oracles(comparison: Comparison) -> Iterable[str]:
     for arm, runs in comparison.arms.items():
         if runs[0].summary["provenance"].get("oracle"):
             yield f"{arm} is an oracle: it knows the future."
+
+
+def _turned_away(comparison: Comparison) -> Iterable[str]:
+    """Whose figures are of fewer programs than the workload has."""
+    for arm, runs in comparison.arms.items():
+        away, done = (
+            sum(run.values.get(f"counts.{key}", 0) for run in runs) for key in ("rejected", "programs")
+        )
+        if away:
+            whole = f"{away:,.0f} of {away + done:,.0f} programs"
+            yield f"{arm}: {whole} were turned away; figures are of the others."
+
+
+def _left_out(comparison: Comparison, wanted: Iterable[str]) -> Iterable[str]:
+    """Metrics that some runs have, and that cannot be compared because others have not."""
+    shown = {line.place for line in comparison.lines}
+    known = {place for runs in comparison.arms.values() for run in runs for place in run.values}
+    missing = [_label(place, "") for place in wanted if place in known - shown]
+    if missing:
+        yield f"Left out, because a run has no value: {', '.join(missing)}."
 
 
 def _method(comparison: Comparison) -> str:
