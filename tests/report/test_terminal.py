@@ -10,6 +10,9 @@ import pytest
 from agentservesim.report.terminal import hint, print_summary, title
 
 
+SINGLE = {f"{kind}_parallel_size": 1 for kind in ("tensor", "pipeline", "data")}
+
+
 def summary(**changes: Any) -> dict[str, Any]:
     spread = {"mean": 0.2, "p50": 0.1, "p90": 0.3, "p95": 0.4, "p99": 0.5, "max": 1234.5, "n": 9}
     none = dict.fromkeys(spread) | {"n": 0}
@@ -19,8 +22,8 @@ def summary(**changes: Any) -> dict[str, Any]:
             "router": "round-robin",
             "scheduler": "fcfs",
             "instances": [
-                {"count": 2, "gpu": "h100-sxm", "model": "qwen3-32b", "tensor_parallel_size": 2},
-                {"count": 1, "gpu": "l40s", "model": "models/mine/config.json", "tensor_parallel_size": 1},
+                {"count": 2, "gpu": "h100-sxm", "model": "qwen3-32b", **SINGLE, "tensor_parallel_size": 2},
+                {"count": 1, "gpu": "l40s", "model": "models/mine/config.json", **SINGLE},
             ],
         },
         "simulated_s": 7200.0,
@@ -80,6 +83,12 @@ def test_where_all_were_turned_away_there_is_nothing_to_tell() -> None:
     assert text.startswith("s: 0 programs (4 more turned away), 0 turns on ")
     assert "Hint: no program came to its end" in text
     assert "program latency" not in text
+
+
+def test_title_says_how_accelerators_share_a_model() -> None:
+    group = {"count": 1, "gpu": "b200", "model": "m", **SINGLE, "pipeline_parallel_size": 2}
+    scenario = summary()["scenario"] | {"instances": [group | {"data_parallel_size": 4}]}
+    assert "on 1 x b200 (m, pp2, dp4), round-robin" in title(summary(scenario=scenario))
 
 
 def test_units_suit_the_size_and_missing_values_are_dashes() -> None:

@@ -277,9 +277,17 @@ def test_long_times_lose_nothing() -> None:
     assert done.programs["tool_s"].sum() == 20 * days / S
 
 
-def test_a_clock_beyond_64_bits_is_refused() -> None:
-    with pytest.raises(InputError, match="turn 'a/0': the simulated clock has passed 106 days"):
-        Recorder().turn_done(replace(FIRST, finish_ps=200 * 24 * 3600 * S))
+def test_a_clock_beyond_64_bits_is_refused_and_what_was_before_is_kept() -> None:
+    late = 200 * 24 * 3600 * S
+    recorder = Recorder(wants_steps=True)
+    recorder.turn_done(FIRST)
+    recorder.step_done(StepRecord(0, 0, S, 10, 2, 2, 0, 99))
+    with pytest.raises(InputError, match="turn 'a/1': the simulated clock has passed 106 days"):
+        recorder.turn_done(replace(SECOND, finish_ps=late))
+    with pytest.raises(InputError, match="instance 0: the simulated clock has passed 106 days"):
+        recorder.step_done(StepRecord(0, late, late + S, 10, 2, 2, 0, 99))
+    assert recorder.turn_numbers()["finish_ps"].tolist() == [4 * S]
+    assert recorder.step_numbers()["end_ps"].tolist() == [S]
 
 
 def test_comparable_leaves_out_only_how_it_was_computed() -> None:

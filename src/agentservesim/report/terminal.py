@@ -231,8 +231,9 @@ def _plain_table(*justify: JustifyMethod) -> Table:
 
 def _model(group: dict[str, Any]) -> str:
     name = str(group["model"]).rstrip("/").removesuffix("/config.json").rpartition("/")[2]
-    degree = group["tensor_parallel_size"]
-    return name if degree == 1 else f"{name}, tp{degree}"
+    degrees = (("tp", "tensor"), ("pp", "pipeline"), ("dp", "data"))
+    shared = [(short, group[f"{kind}_parallel_size"]) for short, kind in degrees]
+    return ", ".join([name, *(f"{short}{size}" for short, size in shared if size > 1)])
 
 
 def number(value: float) -> str:

@@ -81,13 +81,7 @@ class Recorder:
 
     def turn_done(self, record: TurnRecord) -> None:
         """Keep a finished turn. Raises InputError if its times do not fit 64 bits."""
-        try:
-            self._turns.extend(_turn_numbers(record))
-        except OverflowError:
-            raise InputError(
-                f"program '{record.program_id}', turn '{record.turn_id}': the simulated clock has passed "
-                "106 days; shorten the trace with program_rate, max_gap_s or max_programs"
-            ) from None
+        _append(self._turns, _turn_numbers(record), record)
         self._names.append(_turn_names(record))
         self._transfers.settle()
         self._changes.settle()
@@ -99,8 +93,8 @@ class Recorder:
             self._scores.extend(record.scores)
 
     def step_done(self, record: StepRecord) -> None:
-        """Keep a step."""
-        self._steps.extend(_step_numbers(record))
+        """Keep a step. Raises InputError if its times do not fit 64 bits."""
+        _append(self._steps, _step_numbers(record), record)
 
     def turn_names(self) -> dict[str, list[str]]:
         """The columns of text, in order of completion."""
@@ -174,6 +168,22 @@ class _Rows:
             name: column if isinstance(column, list) else np.array(column, dtype=np.int64)
             for name, column in self._columns.items()
         }
+
+
+def _append(rows: array[int], row: Sequence[int], record: TurnRecord | StepRecord) -> None:
+    """Add a whole row, or nothing and an InputError that says whose clock has come too far."""
+    size = len(rows)
+    try:
+        rows.extend(row)
+    except OverflowError:
+        del rows[size:]
+        whose = f"instance {record.instance}"
+        if isinstance(record, TurnRecord):
+            whose = f"program '{record.program_id}', turn '{record.turn_id}'"
+        raise InputError(
+            f"{whose}: the simulated clock has passed 106 days; shorten the trace with program_rate, "
+            "max_gap_s or max_programs"
+        ) from None
 
 
 def _columns(rows: array[int], names: tuple[str, ...]) -> dict[str, NDArray[np.int64]]:
