@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
@@ -35,31 +34,46 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List models, GPUs, measured tables, links, synthetic workload profiles and policies of all families."""
-    from agentservesim.cost import list_gpus, list_models, list_tables
-    from agentservesim.kv.catalogue import list_links
-    from agentservesim.policies import list_policies
-    from agentservesim.policies.bundles import list_bundles
-    from agentservesim.workload.profiles import PROFILES
-
-    kinds: dict[str, Callable[[], dict[str, str]]] = {
-        "models": list_models,
-        "gpus": list_gpus,
-        "tables": list_tables,
-        "links": list_links,
-        "profiles": lambda: {name: _described(profile) for name, profile in PROFILES.items()},
-        "bundles": list_bundles,
-        "schedulers": lambda: list_policies("scheduler"),
-        "routers": lambda: list_policies("router"),
-        "admission": lambda: list_policies("admission"),
-        "residency": lambda: list_policies("residency"),
-    }
-    chosen = {name: describe() for name, describe in kinds.items() if what in (None, name)}
+    chosen = {kind: _entries(kind) for kind in get_args(Listed) if what in (None, kind)}
     if as_json:
         print_json(chosen if what is None else chosen[what])
         return
     for name, entries in chosen.items():
         print(f"{name}:")
         print_rows(entries, indent="  ")
+
+
+def _entries(kind: Listed) -> dict[str, str]:
+    """Names of a kind, each with a line on what it is."""
+    match kind:
+        case "models":
+            from agentservesim.cost.modelnames import list_models
+
+            return list_models()
+        case "gpus":
+            from agentservesim.cost.accelerators import list_gpus
+
+            return list_gpus()
+        case "tables":
+            from agentservesim.cost.catalogued import list_tables
+
+            return list_tables()
+        case "links":
+            from agentservesim.kv.catalogue import list_links
+
+            return list_links()
+        case "profiles":
+            from agentservesim.workload.profiles import PROFILES
+
+            return {name: _described(profile) for name, profile in PROFILES.items()}
+        case "bundles":
+            from agentservesim.policies.bundles import list_bundles
+
+            return list_bundles()
+        case "schedulers" | "routers" | "admission" | "residency":
+            from agentservesim.policies import list_policies
+
+            return list_policies(kind.removesuffix("s"))
 
 
 def _described(profile: Profile) -> str:
@@ -79,7 +93,7 @@ def metrics(
     """
     from dataclasses import asdict
 
-    from agentservesim.results import METRICS
+    from agentservesim.results.metrics import METRICS
 
     if as_json:
         print_json([asdict(metric) for metric in METRICS])

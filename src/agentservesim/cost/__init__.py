@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from agentservesim.cost.config import CostConfig
     from agentservesim.cost.modelnames import list_models
 else:
-    __getattr__ = on_demand(__name__, "accelerators", "base", "build", "catalogued", "config", "modelnames")
+    __getattr__ = on_demand(__name__, "accelerators", "base", "catalogued", "config", "modelnames", "build")
 
 __all__ = [
     "Batch",

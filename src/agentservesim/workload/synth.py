@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-
-from numpy.random import Generator
+from typing import TYPE_CHECKING
 
 from agentservesim.lookup import near_or_all
 from agentservesim.model import InputError, ToolCall, Workload
@@ -20,6 +19,9 @@ from agentservesim.workload.distributions import Distribution, pick
 from agentservesim.workload.drafts import Draft, Link
 from agentservesim.workload.profiles import PROFILES, Profile, SubAgents
 from agentservesim.workload.rows import QUANTUM_PS
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
 
 
 def synthesise(profile: str, programs: int, seed: int) -> Workload:

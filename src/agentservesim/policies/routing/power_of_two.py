@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from numpy.random import Generator
+from typing import TYPE_CHECKING
 
 from agentservesim.policies.protocols import Choice, InstanceView, TurnView
 from agentservesim.random import stream
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
 
 
 def better_of_two(instances: Sequence[InstanceView], draws: Generator) -> int:
