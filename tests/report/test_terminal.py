@@ -9,7 +9,6 @@ import pytest
 
 from agentservesim.report.terminal import hint, print_summary, title
 
-
 SINGLE = {f"{kind}_parallel_size": 1 for kind in ("tensor", "pipeline", "data")}
 
 

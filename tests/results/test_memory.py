@@ -283,3 +283,16 @@ def test_columns_of_text_are_text_where_nothing_was_copied() -> None:
         "program_id",
         "session_id",
     }
+
+
+def test_a_clock_beyond_64_bits_keeps_what_was_moved_before(tmp_path: Path) -> None:
+    """A tool that takes 109 days: KV is copied before, and loaded too late for the tables."""
+    trace = tmp_path / "late.jsonl"
+    turn = '{"new_tokens": 3000, "output_tokens": 10, "tools": [{"name": "x", "duration_s": 9400000}]}'
+    trace.write_text(f'{{"turns": [{turn}, {turn}]}}')
+    link = LinkConfig(between=("hbm", "dram"), kind="pcie5-x16")
+    memory = MemoryConfig(tiers=(TierConfig(name="dram", capacity_bytes=1e9),), links=(link,))
+    scenario = Scenario(workload=WorkloadConfig(trace=str(trace)), memory=memory, residency="demote")
+    with pytest.raises(RunError, match="the simulated clock has passed 106 days") as error:
+        simulate(scenario)
+    assert error.value.partial.memory["transfers"]["verb"].unique().to_list() == ["demote"]

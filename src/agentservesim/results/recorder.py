@@ -157,9 +157,19 @@ class _Rows:
             self._store()
 
     def _store(self) -> None:
-        for column, values in zip(self._columns.values(), zip(*self._batch, strict=True), strict=False):
-            column.extend(values)
+        """Without the records whose times do not fit 64 bits: no turn ends behind them but with an error."""
+        size = len(next(iter(self._columns.values())))
+        try:
+            self._extend(self._batch)
+        except OverflowError:
+            for column in self._columns.values():
+                del column[size:]
+            self._extend([record for record in self._batch if max(map(_magnitude, record)) < 1 << 63])
         self._batch.clear()
+
+    def _extend(self, records: Sequence[tuple[Any, ...]]) -> None:
+        for column, values in zip(self._columns.values(), zip(*records, strict=True), strict=False):
+            column.extend(values)
 
     def columns(self) -> Columns:
         """The columns by field."""
@@ -168,6 +178,10 @@ class _Rows:
             name: column if isinstance(column, list) else np.array(column, dtype=np.int64)
             for name, column in self._columns.items()
         }
+
+
+def _magnitude(value: str | int) -> int:
+    return 0 if isinstance(value, str) else value
 
 
 def _append(rows: array[int], row: Sequence[int], record: TurnRecord | StepRecord) -> None:
