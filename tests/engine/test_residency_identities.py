@@ -16,7 +16,8 @@ from agentservesim.policies import list_policies, load_policy
 from agentservesim.policies.protocols import ChainView, Placement, ServerView
 from agentservesim.policies.residency import Demote, Lru, PinAlways, Ttl
 from agentservesim.policies.routing import SessionAffinity
-from agentservesim.testing.residency_cases import draw_case, play
+from agentservesim.testing.playing import play
+from agentservesim.testing.residency_cases import draw_case
 from tests.engine.unruly import Unruly
 from tests.fleet.parts import Log, PerToken, S, after
 

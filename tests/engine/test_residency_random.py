@@ -13,7 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from agentservesim.testing.residency_cases import draw_case, play
+from agentservesim.testing.playing import play
+from agentservesim.testing.residency_cases import draw_case
 from tests.engine.unruly import Unruly
 
 SEQUENCES = 100_000

@@ -16,7 +16,8 @@ from agentservesim.model import Path, Program, Segment
 from agentservesim.policies import list_policies, load_policy
 from agentservesim.policies.protocols import Changes, ProgramView, RequestView, TurnFinished
 from agentservesim.policies.scheduling import Fcfs, Plas, ProgramFcfs
-from agentservesim.testing.residency_cases import Case, Outcome, draw_case, play
+from agentservesim.testing.playing import Outcome, play
+from agentservesim.testing.residency_cases import Case, draw_case
 from tests.fleet.parts import SYNC, PerToken, after, chain, instance, program, serve, turn
 
 NAMES = sorted(list_policies("scheduler"))

@@ -6,7 +6,8 @@ from collections import Counter
 from itertools import pairwise
 from typing import Any
 
-from agentservesim.testing.replay import AffineStepTime, engine_config, limit_parser, replay
+from agentservesim.testing.replay import engine_config, limit_parser, replay
+from agentservesim.testing.traced import AffineStepTime
 from tests.oracle.generate import Case
 
 Record = dict[str, Any]

@@ -14,7 +14,8 @@ from agentservesim.policies import list_policies, load_policy
 from agentservesim.policies.protocols import CACHE, ChainView, Placement, ServerView
 from agentservesim.policies.residency import Lru
 from agentservesim.testing import ResidencyLaws
-from agentservesim.testing.residency_cases import Case, Outcome
+from agentservesim.testing.playing import Outcome
+from agentservesim.testing.residency_cases import Case
 
 LAWS = [name for name in dir(ResidencyLaws) if name.startswith("test_")]
 

@@ -27,7 +27,8 @@ from agentservesim.policies.protocols import (
     TurnView,
 )
 from agentservesim.testing import RouterLaws
-from agentservesim.testing.residency_cases import Case, Outcome
+from agentservesim.testing.playing import Outcome
+from agentservesim.testing.residency_cases import Case
 from agentservesim.testing.router_laws import draw_fleet
 
 LAWS = [name for name in dir(RouterLaws) if name.startswith("test_")]

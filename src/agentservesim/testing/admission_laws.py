@@ -13,8 +13,9 @@ that routes as well is the router too.
 from __future__ import annotations
 
 from agentservesim.policies import load_policy
+from agentservesim.testing.playing import Outcome, other_future, other_replies, play
 from agentservesim.testing.policy_laws import PolicyLaws
-from agentservesim.testing.residency_cases import Case, Outcome, other_future, other_replies, play
+from agentservesim.testing.residency_cases import Case
 
 RESIDENCIES = ("lru", "ttl,ttl_s=0.5", "pin-always", "lru")
 """What is done with KV meanwhile, case by case: held turns may have pins."""

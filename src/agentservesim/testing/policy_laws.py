@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentservesim.testing.residency_cases import Case, Outcome, draw_case
+from agentservesim.testing.playing import Outcome
+from agentservesim.testing.residency_cases import Case, draw_case
 
 
 class PolicyLaws:

@@ -17,8 +17,9 @@ from unittest import SkipTest
 from agentservesim.kv.advice import Advice
 from agentservesim.model import to_s
 from agentservesim.policies.protocols import ChainView, OraclePolicy
+from agentservesim.testing.playing import Outcome, other_future, play
 from agentservesim.testing.policy_laws import PolicyLaws
-from agentservesim.testing.residency_cases import Case, Outcome, StillServer, draw_case, other_future, play
+from agentservesim.testing.residency_cases import Case, StillServer, draw_case
 
 TIERS = ((), ("dram",), ("dram", "ssd"), ("dram", "cxl", "ssd"))
 

@@ -19,8 +19,9 @@ from typing import Any
 from agentservesim.fleet.config import NetworkConfig, RoutingConfig
 from agentservesim.policies import load_policy
 from agentservesim.policies.routing import RoundRobin
+from agentservesim.testing.playing import Outcome, other_future, other_replies, play
 from agentservesim.testing.policy_laws import PolicyLaws
-from agentservesim.testing.residency_cases import Case, Outcome, draw_case, other_future, other_replies, play
+from agentservesim.testing.residency_cases import Case, draw_case
 
 RESIDENCIES = ("lru", "lru", "ttl,ttl_s=0.5", "pin-always")
 """What is done with KV meanwhile, case by case."""

@@ -17,8 +17,9 @@ from unittest import SkipTest
 from agentservesim.engine.order import Order
 from agentservesim.policies import load_policy
 from agentservesim.policies.protocols import OraclePolicy
+from agentservesim.testing.playing import Outcome, other_future, other_replies, play
 from agentservesim.testing.policy_laws import PolicyLaws
-from agentservesim.testing.residency_cases import Case, Outcome, other_future, other_replies, play
+from agentservesim.testing.residency_cases import Case
 
 RESIDENCIES = ("lru", "pin-always", "ttl,ttl_s=0.5", "lru", "continuum-preview")
 """What is done with KV meanwhile, case by case: pins stand in the way, and are broken."""
