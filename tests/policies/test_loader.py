@@ -22,6 +22,7 @@ class Capped:
     share: float = 1.0
     strict: bool = False
     label: str = "none"
+    patience_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.cap < 1:
@@ -83,8 +84,8 @@ def test_every_load_is_a_new_object() -> None:
 
 def test_a_class_of_any_module_with_parameters() -> None:
     assert load_policy("router", "mine:Capped") == Capped()
-    loaded = load_policy("router", "mine:Capped,cap=3,share=1.25,strict=true,label=Blue")
-    assert loaded == Capped(3, 1.25, True, "Blue")
+    loaded = load_policy("router", "mine:Capped,cap=3,share=-1.25,strict=true,label=7,patience_s=2")
+    assert loaded == Capped(3, -1.25, True, "7", 2.0)
     assert isinstance(load_policy("router", "mine:Plain"), Plain)
 
 
@@ -94,11 +95,18 @@ def test_a_class_of_any_module_with_parameters() -> None:
         ("sesion-affinity", ["unknown router 'sesion-affinity'", "did you mean 'session-affinity'?"]),
         ("zzz", ["unknown router 'zzz'", "session-affinity, thunderagent"]),
         ("", ["unknown router ''"]),
-        ("round-robin,cap=1", ["round-robin", "cap"]),
+        ("round-robin,cap=1", ["'round-robin,cap=1': unknown parameter 'cap'; it has none"]),
         ("mine:Capped,capp=1", ["unknown parameter 'capp'", "did you mean 'cap'?"]),
         ("mine:Capped,zzz=1", ["unknown parameter 'zzz'", "there are cap, share, strict, label"]),
         ("mine:Capped,cap", ["name=value", "'cap'"]),
         ("mine:Capped,cap=0", ["cap must be at least 1"]),
+        ("mine:Capped,cap=1.5", ["cap must be a whole number, got '1.5'"]),
+        ("mine:Capped,share=much", ["share must be a finite number, got 'much'"]),
+        ("mine:Capped,share=nan", ["share must be a finite number, got 'nan'"]),
+        ("mine:Capped,share=1e400", ["share must be a finite number"]),
+        ("mine:Capped,strict=1", ["strict must be true or false, got '1'"]),
+        ("mine:Capped,patience_s=-1", ["patience_s must be at least 0, got '-1'"]),
+        ("mine:Capped,patience_s=nan", ["patience_s must be a finite number"]),
         ("mine:Plain,cap=1", ["mine:Plain", "cap"]),
         ("mine:NoRouter", ["mine:NoRouter", "needs the method route"]),
         ("mine:number", ["mine:number"]),
@@ -115,7 +123,7 @@ def test_what_cannot_be_loaded_is_refused_in_one_line(spec: str, parts: list[str
 
 def test_the_spec_of_an_object_loads_its_like() -> None:
     spec = policy_spec("router", Capped(cap=3, share=0.5))
-    assert spec == f"{__name__}:Capped,cap=3,share=0.5,strict=False,label=none"
+    assert spec == f"{__name__}:Capped,cap=3,share=0.5,strict=False,label=none,patience_s=0.0"
     assert load_policy("router", spec.replace(__name__, "mine")) == Capped(cap=3, share=0.5)
     assert policy_spec("router", Plain()).endswith(":Plain")
     with pytest.raises(InputError, match="a router needs the method route"):

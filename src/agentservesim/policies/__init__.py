@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from math import isfinite, nan
 from typing import Any
 
 from agentservesim.lookup import near_or_all
@@ -122,20 +123,67 @@ def _imported(family: str, name: str) -> Any:
 
 
 def _parameter(factory: Any, spec: str, text: str) -> tuple[str, Any]:
-    """One `name=value`, converted to the type of the dataclass field's default."""
+    """One `name=value`, of the type that the dataclass gives the field."""
     key, equals, value = text.partition("=")
-    known = (
-        {f.name: f for f in dataclasses.fields(factory) if f.init}
-        if dataclasses.is_dataclass(factory)
-        else {}
-    )
     if not equals:
         raise InputError(f"'{spec}': expected name=value behind the comma, not '{text}'")
-    if known and key not in known:
-        raise InputError(f"'{spec}': unknown parameter '{key}'{near_or_all(key, known)}")
-    for convert in (int, float):
+    if not dataclasses.is_dataclass(factory):
+        return key, _guessed(value)
+    types = {field.name: field.type for field in dataclasses.fields(factory) if field.init}
+    if key not in types:
+        hint = near_or_all(key, types) if types else "; it has none"
+        raise InputError(f"'{spec}': unknown parameter '{key}'{hint}")
+    kind = str(getattr(types[key], "__name__", types[key]))  # a text where annotations are postponed
+    try:
+        convert = _CONVERTERS.get(kind, _guessed)
+        return key, (_time if convert is _finite and key.endswith("_s") else convert)(value)
+    except ValueError as error:
+        raise InputError(f"'{spec}': {key} must be {error}, got '{value}'") from None
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("true or false")
+    return text.lower() == "true"
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("a whole number") from None
+
+
+def _finite(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = nan
+    if not isfinite(number):
+        raise ValueError("a finite number")
+    return number
+
+
+def _time(text: str) -> float:
+    number = _finite(text)
+    if number < 0:
+        raise ValueError("at least 0")
+    return number
+
+
+def _guessed(text: str) -> int | float | bool | str:
+    """For a parameter of which nobody says the type."""
+    for convert in (_whole, _finite, _flag):
         try:
-            return key, convert(value)
+            return convert(text)
         except ValueError:
             continue
-    return key, {"true": True, "false": False}.get(value.lower(), value)
+    return text
+
+
+_CONVERTERS: dict[str, Callable[[str], int | float | bool | str]] = {
+    "bool": _flag,
+    "int": _whole,
+    "float": _finite,
+    "str": str,
+}
