@@ -7,6 +7,7 @@ from collections.abc import Callable
 from agentservesim.cost.base import StepTime
 from agentservesim.engine.clock import Clock, Leap
 from agentservesim.engine.config import EngineConfig
+from agentservesim.engine.endpoint import Endpoint
 from agentservesim.engine.order import Order
 from agentservesim.engine.records import leap_records, step_record
 from agentservesim.engine.request import Request
@@ -16,7 +17,7 @@ from agentservesim.kernel import Kernel
 from agentservesim.model import Listener
 
 
-class Instance(Clock):
+class Instance(Clock, Endpoint):
     """A vLLM-like engine: requests in, finished requests out through `on_finish(request)`."""
 
     def __init__(
@@ -34,7 +35,6 @@ class Instance(Clock):
     ) -> None:
         self.config = config
         self.scheduler = Scheduler(config, num_gpu_blocks, step_time, order)
-        self.load = 0
         self._on_finish = on_finish
         super().__init__(
             index,
@@ -46,30 +46,8 @@ class Instance(Clock):
             listener=listener,
         )
 
-    def submit(self, request: Request) -> None:
-        """A request arrives, now."""
-        self.load += 1
-        request.instance = self.index
-        self.wake()
-        self.scheduler.add(request, self.now_ps)
-
-    def freed(self) -> None:
-        """Blocks are about to be freed from outside: only a waiting request has to be told at once."""
-        if self.scheduler.waiting.queue:
-            self.wake()
-        else:
-            self.catch_up()
-
-    def reordered(self, program_id: str) -> None:
-        """The keys of a program's requests may have changed: the step after the present one has to know."""
-        if self.scheduler.awaits(program_id):
-            self.catch_up()
-            if self.scheduler.rekey(program_id, self.now_ps):
-                self.wake()
-
     def _finish(self, request: Request) -> None:
-        self.scheduler.finish(request)
-        self.load -= 1
+        self.release(request)
         self._on_finish(request)
 
     def _record(self, step: Step, listener: Listener) -> None:

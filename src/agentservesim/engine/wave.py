@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from agentservesim.cost.base import Batch, WaveTime
 from agentservesim.engine.clock import Clock, Leap
 from agentservesim.engine.config import EngineConfig
+from agentservesim.engine.endpoint import Endpoint
 from agentservesim.engine.order import Order
 from agentservesim.engine.records import leap_records, step_record
 from agentservesim.engine.request import Request
@@ -184,9 +185,7 @@ class Wave(Clock):
         )
 
     def _finish(self, request: Request) -> None:
-        rank = self.ranks[request.instance - self._first_index]
-        rank.scheduler.finish(request)
-        rank.load -= 1
+        self.ranks[request.instance - self._first_index].release(request)
         self._on_finish(request)
 
     def _record(self, step: Step, listener: Listener) -> None:
@@ -204,17 +203,19 @@ class Wave(Clock):
                     listener.step_done(record)
 
 
-class Rank:
-    """One engine of a wave, as an `Instance` is used."""
+class Rank(Endpoint):
+    """One engine of a wave."""
 
     def __init__(self, index: int, wave: Wave, config: EngineConfig, scheduler: Scheduler) -> None:
         self.index = index
         self.config = config
         self.scheduler = scheduler
-        self.load = 0
-        self.wake = wave.wake
-        self.catch_up = wave.catch_up
         self._wave = wave
+
+    @property
+    def now_ps(self) -> int:
+        """The time."""
+        return self._wave.now_ps
 
     @property
     def steps(self) -> int:
@@ -236,23 +237,10 @@ class Rank:
         """Time spent in the other steps."""
         return self._wave.decode_busy_ps
 
-    def submit(self, request: Request) -> None:
-        """A request arrives, now."""
-        self.load += 1
-        request.instance = self.index
-        self.wake()
-        self.scheduler.add(request, self._wave.now_ps)
+    def wake(self) -> None:
+        """Wake the wave."""
+        self._wave.wake()
 
-    def freed(self) -> None:
-        """Blocks are about to be freed from outside: only a waiting request has to be told at once."""
-        if self.scheduler.waiting.queue:
-            self.wake()
-        else:
-            self.catch_up()
-
-    def reordered(self, program_id: str) -> None:
-        """The keys of a program's requests may have changed: the step after the present one has to know."""
-        if self.scheduler.awaits(program_id):
-            self.catch_up()
-            if self.scheduler.rekey(program_id, self._wave.now_ps):
-                self.wake()
+    def catch_up(self) -> None:
+        """Let the wave catch up."""
+        self._wave.catch_up()

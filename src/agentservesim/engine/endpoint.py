@@ -1,0 +1,55 @@
+"""Where requests arrive at an engine, whether its clock is its own or that of a wave."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from agentservesim.engine.request import Request
+from agentservesim.engine.scheduler import Scheduler
+
+
+class Endpoint(ABC):
+    """An engine as its server uses it; `load` is the number of its unfinished requests."""
+
+    index: int
+    scheduler: Scheduler
+    load = 0
+
+    @property
+    @abstractmethod
+    def now_ps(self) -> int:
+        """The time."""
+
+    @abstractmethod
+    def wake(self) -> None:
+        """See to it that the next step is decided no later than the present one ends."""
+
+    @abstractmethod
+    def catch_up(self) -> None:
+        """Take the steps of the leap in progress that are due, so that the state is that of now."""
+
+    def submit(self, request: Request) -> None:
+        """A request arrives, now."""
+        self.load += 1
+        request.instance = self.index
+        self.wake()
+        self.scheduler.add(request, self.now_ps)
+
+    def release(self, request: Request) -> None:
+        """The last token of a request is out."""
+        self.scheduler.finish(request)
+        self.load -= 1
+
+    def freed(self) -> None:
+        """Blocks are about to be freed from outside: only a waiting request has to be told at once."""
+        if self.scheduler.waiting.queue:
+            self.wake()
+        else:
+            self.catch_up()
+
+    def reordered(self, program_id: str) -> None:
+        """The keys of a program's requests may have changed: the step after the present one has to know."""
+        if self.scheduler.awaits(program_id):
+            self.catch_up()
+            if self.scheduler.rekey(program_id, self.now_ps):
+                self.wake()
