@@ -18,6 +18,7 @@ from agentservesim.validation import (
     ValidationReport,
     print_validation,
     read_run,
+    rerun,
     validate_run,
 )
 
@@ -125,6 +126,21 @@ def test_a_recording_without_tables_takes_the_default_step_times(tmp_path: Path)
     assert real.real == pytest.approx(0.01)
     assert 0.002 < real.simulated < 0.02
     assert json.loads(json.dumps(report.as_dict()))["requests"] == 3
+
+
+@pytest.mark.parametrize(
+    ("version", "share"),
+    [("0.11.2", 0.9), ("0.19.1", 0.9), ("0.23.0", 0.92), ("0.32.0", 0.92), ("0.40", 0.92)],
+)
+def test_memory_is_shared_out_as_the_recorded_version_does(
+    tmp_path: Path, version: str, share: float
+) -> None:
+    """0.9 in vLLM 0.19, 0.92 in 0.26 and, by the blocks of the server in docs/accuracy.md, in 0.23."""
+    requests = [_request(0.0, 0.1, 0.2)]
+    silent = read_run(_write(tmp_path / "silent", requests, vllm_version=version))
+    told = read_run(_write(tmp_path / "told", requests, kv_cache={"gpu_memory_utilization": 0.5}))
+    assert rerun.cost_of(silent, None, 1.0).gpu_memory_utilization == share
+    assert rerun.cost_of(told, None, 1.0).gpu_memory_utilization == 0.5
 
 
 def _client(at: float, first: float, last: float, **other: object) -> dict[str, object]:

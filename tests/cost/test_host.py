@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agentservesim import InstanceConfig
 from agentservesim.cost import CostConfig, build_cost
 from agentservesim.cost.base import Batch, StepTime
 from agentservesim.cost.operators import Host
@@ -65,3 +66,10 @@ def test_asynchronous_scheduling_is_the_default_since_vllm_0_14() -> None:
     assert EngineConfig(engine_version="0.19").async_scheduling
     assert not EngineConfig(engine_version="0.12").async_scheduling
     assert EngineConfig(engine_version="0.12", async_scheduling=True).async_scheduling
+
+
+@pytest.mark.parametrize(("version", "share"), [("0.12", 0.9), ("0.19", 0.9), ("0.26", 0.92), ("0.32", 0.92)])
+def test_older_versions_leave_more_memory_alone(version: str, share: float) -> None:
+    assert InstanceConfig.model_validate({"engine_version": version}).gpu_memory_utilization == share
+    given = {"engine_version": version, "gpu_memory_utilization": 0.5}
+    assert InstanceConfig.model_validate(given).gpu_memory_utilization == 0.5

@@ -11,6 +11,14 @@ EngineVersion = Literal["0.12", "0.19", "0.26", "0.32"]
 """vLLM releases whose scheduling rules are known here; `rules_of` says what differs."""
 
 
+OLDER_DEFAULTS: dict[str, dict[str, Any]] = {
+    "0.12": {"async_scheduling": False, "gpu_memory_utilization": 0.9},
+    "0.19": {"gpu_memory_utilization": 0.9},
+}
+"""Settings whose defaults were others: scheduling is asynchronous by default from vLLM 0.14 on, and from
+0.9 of the memory (0.19) its share went to 0.92 (0.26, `CacheConfig`)."""
+
+
 class EngineConfig(BaseModel):
     """Scheduler and KV cache settings of an instance (vLLM V1)."""
 
@@ -50,9 +58,10 @@ class EngineConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_version(cls, values: Any) -> Any:
-        """Asynchronous scheduling is the default from vLLM 0.14 on."""
-        if isinstance(values, dict) and values.get("engine_version") == "0.12":
-            return {"async_scheduling": False, **values}
+        """What is not given has the default of its release, also what a subclass adds."""
+        if isinstance(values, dict):
+            older = OLDER_DEFAULTS.get(str(values.get("engine_version")), {})
+            return {**{name: value for name, value in older.items() if name in cls.model_fields}, **values}
         return values
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from agentservesim.cost import CostConfig, build_cost
-from agentservesim.engine.config import EngineConfig, EngineVersion
+from agentservesim.engine.config import OLDER_DEFAULTS, EngineConfig, EngineVersion
 from agentservesim.fleet import Fleet, InstanceSpec
 from agentservesim.fleet.config import ToolsConfig
 from agentservesim.model import (
@@ -44,7 +44,7 @@ def replay(run: Recording, tables: Path | None, scale: float) -> tuple[Side, dic
     """
     engine = _engine(run)
     cost = build_cost(
-        _cost(run, tables, scale),
+        cost_of(run, tables, scale),
         block_size=engine.block_size,
         max_num_batched_tokens=engine.max_num_batched_tokens,
         max_num_seqs=engine.max_num_seqs,
@@ -109,7 +109,8 @@ def _engine(run: Recording) -> EngineConfig:
     return _checked(EngineConfig, run, values)
 
 
-def _cost(run: Recording, tables: Path | None, scale: float) -> CostConfig:
+def cost_of(run: Recording, tables: Path | None, scale: float) -> CostConfig:
+    """Hardware, model and step times of the recorded server, its steps `scale` times as long."""
     cache = run.section("kv_cache")
     kv_dtype = run.settings.get("kv_cache_dtype")
     values = {
@@ -117,9 +118,9 @@ def _cost(run: Recording, tables: Path | None, scale: float) -> CostConfig:
         "gpu": run.gpu,
         "tensor_parallel_size": run.settings.get("tensor_parallel_size"),
         "data_parallel_size": run.engines,
-        "gpu_memory_utilization": cache.get(
-            "gpu_memory_utilization", run.settings.get("gpu_memory_utilization")
-        ),
+        "gpu_memory_utilization": cache.get("gpu_memory_utilization")
+        or run.settings.get("gpu_memory_utilization")
+        or _memory_default(str(run.meta.get("vllm_version", "0.19"))),
         "num_gpu_blocks": cache.get("num_gpu_blocks"),
         "enforce_eager": run.settings.get("enforce_eager"),
         "quantization": run.settings.get("quantization"),
@@ -138,12 +139,23 @@ def _checked(model: type[Config], run: Recording, values: Mapping[str, Any]) -> 
 
 def _version(recorded: str) -> EngineVersion:
     """The newest version whose rules are known and that is no newer than the recorded one."""
+    known: list[EngineVersion] = sorted(get_args(EngineVersion), key=_number)
+    return max((v for v in known if _number(v) <= _number(recorded)), key=_number, default=known[0])
 
-    def number(version: str) -> tuple[int, ...]:
-        return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
-    known: list[EngineVersion] = sorted(get_args(EngineVersion), key=number)
-    return max((v for v in known if number(v) <= number(recorded)), key=number, default=known[0])
+def _memory_default(recorded: str) -> float | None:
+    """The share of memory that the recorded version uses unless asked for another, where it is not ours.
+
+    Between two known versions (0.20 to 0.25) it is taken to be the newer one's: 18,038 blocks of a server of
+    0.23 are those of 0.92.
+    """
+    newer = [version for version in get_args(EngineVersion) if _number(version) >= _number(recorded)]
+    known = OLDER_DEFAULTS.get(min(newer, key=_number, default=""), {})
+    return known.get("gpu_memory_utilization")
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
 
 def _workload(run: Recording) -> Workload:
