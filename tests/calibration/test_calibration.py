@@ -208,6 +208,8 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
     (tmp_path / "y.steps.jsonl.gz").write_bytes(whole[:20])
     with pytest.raises(InputError, match="damaged"):
         read_step_log(tmp_path / "y.steps.jsonl.gz")
+    with pytest.raises(InputError, match="this is a folder; give a step log"):
+        read_step_log(tmp_path)
     (tmp_path / "c.json").write_text('{"a": 1}')
     with pytest.raises(InputError, match="is no calibration"):
         read_calibration(tmp_path / "c.json")

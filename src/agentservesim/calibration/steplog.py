@@ -158,5 +158,5 @@ def _name(path: Path) -> str:
 
 def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The objects of a file, each with its place."""
-    for line, values in read_objects(path, str(path)):
+    for line, values in read_objects(path, str(path), "step log"):
         yield f"{path}:{line}", values

@@ -230,13 +230,14 @@ def fault(file: str, line: int, message: str) -> InputError:
 
 def read_rows(path: Path, name: str) -> Iterator[Row]:
     """The JSON objects of a trace, as rows; see `read_objects`."""
-    return (Row(values, name, line) for line, values in read_objects(path, name))
+    return (Row(values, name, line) for line, values in read_objects(path, name, "trace file"))
 
 
-def read_objects(path: Path, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_objects(path: Path, name: str, wanted: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The JSON objects of a file, plain or gzip, one a line, with their lines; blank lines are skipped.
 
-    `name` stands for the file in messages. Raises InputError on the first line that cannot be read.
+    In messages `name` stands for the file, `wanted` for what it should be. Raises InputError on the first
+    line that cannot be read.
     """
     line = 0
     try:
@@ -250,7 +251,7 @@ def read_objects(path: Path, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as bad:
         raise fault(name, line + 1, f"the gzip data is damaged or cut short ({bad})") from None
     except OSError as bad:
-        reason = "this is a folder; give a trace file" if path.is_dir() else bad.strerror or str(bad)
+        reason = f"this is a folder; give a {wanted}" if path.is_dir() else bad.strerror or str(bad)
         raise InputError(f"{name}: cannot be read: {reason}") from None
 
 
