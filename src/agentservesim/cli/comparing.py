@@ -17,7 +17,7 @@ from agentservesim.cli.output import INTERRUPTED, print_json
 from agentservesim.model import InputError
 
 if TYPE_CHECKING:
-    from agentservesim.experiment import Arm
+    from agentservesim.experiment import Arm, Comparison, Sweep
     from agentservesim.report.comparison import Sheet
     from agentservesim.settings import Settings
 
@@ -87,10 +87,8 @@ def compare(
         comparison = compare_arms(arms, seeds, out, jobs, progress)
     sheet = comparison_sheet(comparison, shown)
     _keep(sheet, out, "comparison")
-    if as_json and not quiet:
-        print_json(comparison.as_dict())
-    elif not quiet:
-        _print(sheet, markdown)
+    if not quiet:
+        _tell(comparison, sheet, as_json, markdown)
 
 
 def sweep(
@@ -123,10 +121,8 @@ def sweep(
         result = sweep_arms(arms, seeds, out, jobs, progress)
     sheet = sweep_sheet(result, shown)
     _keep(sheet, out, "sweep")
-    if as_json and not quiet:
-        print_json(result.as_dict())
-    elif not quiet:
-        _print(sheet, markdown)
+    if not quiet:
+        _tell(result, sheet, as_json, markdown)
 
 
 def _settings(
@@ -199,8 +195,10 @@ def _keep(sheet: Sheet, out: Path | None, name: str) -> None:
         write_report(out)
 
 
-def _print(sheet: Sheet, markdown: bool) -> None:
-    if markdown:
+def _tell(found: Comparison | Sweep, sheet: Sheet, as_json: bool, markdown: bool) -> None:
+    if as_json:
+        print_json(found.as_dict())
+    elif markdown:
         print(sheet.markdown(), end="")
     else:
         sheet.print(sys.stdout)
