@@ -65,6 +65,16 @@ def test_other_peoples_folders_are_left_alone(tmp_path: Path) -> None:
         check_target(tmp_path / "thesis.tex" / "run")
 
 
+def test_a_full_disk_gets_one_line_from_polars_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise pl.exceptions.ComputeError("parquet: Invalid thrift: transport error")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    with pytest.raises(InputError, match=r"run: could not be written: parquet: .* \(is the disk full\?\)"):
+        make().save(tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("fault", [KeyboardInterrupt(), OSError(28, "No space left on device")])
 @pytest.mark.parametrize("earlier", [True, False])
 def test_a_broken_write_leaves_no_trace(

@@ -16,6 +16,7 @@ from agentservesim.experiment.comparison import Comparison, Run, compare_runs
 from agentservesim.experiment.runs import RUNS, make_jobs, run_all
 from agentservesim.experiment.sweep import Sweep, gather
 from agentservesim.model import InputError
+from agentservesim.results.run_folder import write_table
 from agentservesim.scenario import prepare
 
 SEEDS = 5
@@ -132,6 +133,6 @@ def _write(
     ]
     try:
         (folder / name).write_bytes(orjson.dumps(content, option=_LAYOUT))
-        pl.DataFrame(rows, infer_schema_length=None).write_parquet(folder / "runs.parquet")
+        write_table(pl.DataFrame(rows, infer_schema_length=None), folder / "runs.parquet")
     except OSError as error:
         raise InputError(f"{folder}: could not be written: {error.strerror or error}") from None

@@ -50,7 +50,7 @@ def write(folder: Path, summary: Summary, tables: Mapping[str, pl.DataFrame]) ->
         raise InputError(f"{folder}: cannot be made: {error.strerror}") from None
     try:
         for name, table in tables.items():
-            table.write_parquet(draft / f"{name}.parquet")
+            write_table(table, draft / f"{name}.parquet")
         (draft / GUIDE).write_text(_guide(summary, tables), encoding="utf-8")
         (draft / SUMMARY).write_bytes(to_json(summary))
         draft.chmod(0o755)
@@ -59,6 +59,14 @@ def write(folder: Path, summary: Summary, tables: Mapping[str, pl.DataFrame]) ->
         raise InputError(f"{folder}: could not be written: {error.strerror or error}") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_table(table: pl.DataFrame, path: Path) -> None:
+    """Write a table as Parquet. Raises OSError, also where polars has an error of its own for a full disk."""
+    try:
+        table.write_parquet(path)
+    except pl.exceptions.PolarsError as error:
+        raise OSError(f"{error} (is the disk full?)") from None
 
 
 def to_json(summary: Summary) -> bytes:
