@@ -132,6 +132,14 @@ def test_sweep_prints_a_row_per_point(trace: Path, tmp_path: Path) -> None:
         (["compare", "TRACE", "--vary", "residense=lru,drop"], "did you mean 'residency'?"),
         (["compare", "TRACE", "--vary", "max-num-seqs=1,0"], "--vary max-num-seqs: must be at least 1"),
         (["compare", "TRACE", "--vary", "seed=1,2"], "say how many with --seeds"),
+        (
+            ["compare", "TRACE", "--vary", "residency=lru,lru"],
+            "--vary residency: the value lru is there twice",
+        ),
+        (
+            ["sweep", "TRACE", "--vary", "num-instances=1,2", "--vary", "num-instances=3"],
+            "--vary num-instances: it is varied twice",
+        ),
         (["compare", "TRACE", "--vary", "program-rate=1,2"], "do not serve the same workload"),
         (["compare", "TRACE", "--vary", "router=round-robin,least-loaded", "--seeds", "0"], "--seeds"),
         (["compare", "TRACE", "--vary", "residency=lru,drop", "--baseline", "x"], "no arm is called so"),

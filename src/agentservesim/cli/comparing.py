@@ -148,6 +148,9 @@ def _arms(settings: Settings, vary: Sequence[str], named: bool) -> list[Arm]:
         if not equals or not field or not all(split_values(values)):
             raise InputError(f"--vary {text}: expected FIELD=A,B, for example --vary residency=lru,demote")
         fields.append([(field, value) for value in split_values(values)])
+    _check_once([field[0][0] for field in fields], "--vary {}: it is varied twice; give all values at once")
+    for field in fields:
+        _check_once([value for _, value in field], f"--vary {field[0][0]}: the value {{}} is there twice")
     arms = []
     for combination in product(*fields):
         one = deepcopy(settings)
@@ -159,6 +162,13 @@ def _arms(settings: Settings, vary: Sequence[str], named: bool) -> list[Arm]:
             parts.insert(0, scenario.name)
         arms.append(Arm(" ".join(parts), scenario))
     return arms
+
+
+def _check_once(words: Sequence[str], fault: str) -> None:
+    """Raise InputError if a word is there twice."""
+    twice = next((word for word in words if words.count(word) > 1), None)
+    if twice is not None:
+        raise InputError(fault.format(twice))
 
 
 def _led_by(arms: list[Arm], baseline: str | None) -> list[Arm]:
