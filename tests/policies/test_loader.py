@@ -128,3 +128,17 @@ def test_the_spec_of_an_object_loads_its_like() -> None:
     assert policy_spec("router", Plain()).endswith(":Plain")
     with pytest.raises(InputError, match="a router needs the method route"):
         policy_spec("router", NoRouter())
+
+
+def test_a_part_that_is_missing_is_named_be_it_a_method_or_not() -> None:
+    class NoChanges:
+        def key(self, request: object, now_s: float) -> int:
+            return 0
+
+    class NoKey:
+        changes = "never"
+
+    with pytest.raises(InputError, match="a scheduler needs the attribute changes"):
+        policy_spec("scheduler", NoChanges())
+    with pytest.raises(InputError, match="a scheduler needs the method key"):
+        policy_spec("scheduler", NoKey())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from inspect import get_annotations
 from math import isfinite, nan
 from typing import Any
 
@@ -100,9 +101,12 @@ def policy_spec(family: str, policy: object) -> str:
 
 
 def _check(family: str, policy: object, name: str) -> None:
-    if not isinstance(policy, _PROTOCOLS[family]):
-        methods = [m for m in vars(_PROTOCOLS[family]) if not m.startswith("_")]
-        raise InputError(f"{family} '{name}': a {family} needs the method {', '.join(methods)}")
+    protocol = _PROTOCOLS[family]
+    needed = {method: "method" for method in vars(protocol) if not method.startswith("_")}
+    needed |= dict.fromkeys(get_annotations(protocol), "attribute")
+    for part, kind in needed.items():
+        if not hasattr(policy, part):
+            raise InputError(f"{family} '{name}': a {family} needs the {kind} {part}")
 
 
 def _named(family: str, name: str) -> Any:
