@@ -54,6 +54,18 @@ Trigger = Literal["dispatch", "completion"]
 Relation = Literal["sequence", "spawn", "join"]
 
 
+def shared_tokens(a: Path, b: Path) -> int:
+    """Number of leading tokens that two sequences share."""
+    shared = 0
+    for (one, one_end), (other, other_end) in zip(a, b, strict=False):
+        if one is not other:
+            break
+        shared = min(one_end, other_end)
+        if one_end != other_end:
+            break
+    return shared
+
+
 @dataclass(frozen=True, slots=True)
 class ToolCall:
     """Work outside the engine that a turn's reply starts.

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentservesim.model import Path, Segment, Turn, Workload
-from agentservesim.workload.content import Placed, Recent, detached, shared_tokens
+from agentservesim.model import Path, Segment, Turn, Workload, shared_tokens
+from agentservesim.workload.content import Placed, Recent, detached
 
 
 def turns_of(workload: Workload) -> dict[str, Turn]:

@@ -10,7 +10,7 @@ from agentservesim.kernel import Kernel
 from agentservesim.kv.advice import Advice
 from agentservesim.kv.pool import BlockPool, Holding
 from agentservesim.kv.sessions import Chain
-from agentservesim.model import Path
+from agentservesim.model import Path, shared_tokens
 
 if TYPE_CHECKING:
     from agentservesim.kv.residency import Residency
@@ -86,21 +86,9 @@ class Ranking:
         self, path: Path, end: int, later: Sequence[Chain], chosen: list[tuple[Path, int, int]]
     ) -> int:
         """Choose a chain's blocks behind what it shares with later ones; returns how many are free."""
-        shared = max((_shared_tokens(path, chain.path) for chain in later), default=0)
+        shared = max((shared_tokens(path, chain.path) for chain in later), default=0)
         first = min(shared // self._pool.block_size, end)
         free = self._pool.lookup(path, end, first).free
         if free:
             chosen.append((path, first, end))
         return free
-
-
-def _shared_tokens(path: Path, other: Path) -> int:
-    """Tokens that two sequences share from their beginning."""
-    shared = 0
-    for (segment, end), (other_segment, other_end) in zip(path, other, strict=False):
-        if segment is not other_segment:
-            break
-        shared = min(end, other_end)
-        if end != other_end:
-            break
-    return shared

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from agentservesim.model import shared_tokens
 from agentservesim.ondemand import on_demand
 
 if TYPE_CHECKING:
     from agentservesim.workload.config import WorkloadConfig
-    from agentservesim.workload.content import shared_tokens
     from agentservesim.workload.load import load_workload
     from agentservesim.workload.options import ReadOptions
     from agentservesim.workload.profiles import list_profiles

@@ -91,18 +91,6 @@ def cut(spot: Spot, position: int) -> Spot:
     return segment, position
 
 
-def shared_tokens(a: Path, b: Path) -> int:
-    """Number of leading tokens that two sequences share."""
-    shared = 0
-    for (one, one_end), (other, other_end) in zip(a, b, strict=False):
-        if one is not other:
-            break
-        shared = min(one_end, other_end)
-        if one_end != other_end:
-            break
-    return shared
-
-
 def detached(path: Path, prompt: int) -> Path:
     """The path of a turn whose reply is content of its own, whatever later turns send back."""
     kept = [(segment, min(end, prompt)) for segment, end in path if segment.start < prompt]
