@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+from unittest import SkipTest
 
-from agentservesim.testing.playing import Outcome
+from agentservesim.policies.protocols import OraclePolicy
+from agentservesim.testing.playing import Outcome, other_future, other_replies
 from agentservesim.testing.residency_cases import Case, draw_case
 
 
@@ -39,3 +42,18 @@ class PolicyLaws:
         for seed in self.seeds:
             case = self.draw(seed)
             assert self.play(case, leap=True) == self.play(case, leap=False), f"case {seed}"
+
+    def test_it_sees_no_future(self) -> None:
+        """Neither later gaps and turns nor longer replies change what was decided before (but an oracle)."""
+        if isinstance(self.make_policy(), OraclePolicy):
+            raise SkipTest("an oracle: it is told what is to come")
+        for seed in self.seeds:
+            case = self.draw(seed)
+            case = replace(case, blocks=case.blocks + 2)  # for longer replies
+            here = self.play(case)
+            if not here.decisions:
+                continue
+            at_s = here.decisions[len(here.decisions) // 2][0]
+            for change in (other_future, other_replies):
+                there = self.play(change(case, here, at_s))
+                assert here.decided_before(at_s) == there.decided_before(at_s), f"case {seed}"

@@ -12,12 +12,11 @@
 from __future__ import annotations
 
 from random import Random
-from unittest import SkipTest
 
 from agentservesim.kv.advice import Advice
 from agentservesim.model import to_s
-from agentservesim.policies.protocols import ChainView, OraclePolicy
-from agentservesim.testing.playing import Outcome, other_future, play
+from agentservesim.policies.protocols import ChainView
+from agentservesim.testing.playing import Outcome, play
 from agentservesim.testing.policy_laws import PolicyLaws
 from agentservesim.testing.residency_cases import Case, StillServer, draw_case
 
@@ -61,19 +60,6 @@ class ResidencyLaws(PolicyLaws):
         """Every block of every tier is free or held by somebody who is known, all the time."""
         for seed in self.seeds:
             play(self.draw(seed), self.make_policy(), audit_every=7)
-
-    def test_it_sees_no_future(self) -> None:
-        """What will happen later does not change what is decided before (oracles may skip this)."""
-        if isinstance(self.make_policy(), OraclePolicy):
-            raise SkipTest("an oracle: it is told when sessions will be back")
-        for seed in self.seeds:
-            case = self.draw(seed)
-            here = self.play(case)
-            if not here.decisions:
-                continue
-            at_s = here.decisions[len(here.decisions) // 2][0]
-            there = self.play(other_future(case, here, at_s))
-            assert here.decided_before(at_s) == there.decided_before(at_s), f"case {seed}"
 
     def test_it_manages_with_next_to_nothing(self) -> None:
         """A pool for one program and tiers of a block or two are no reason to raise, or to stop."""

@@ -11,13 +11,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from unittest import SkipTest
-
 from agentservesim.engine.order import Order
 from agentservesim.policies import load_policy
-from agentservesim.policies.protocols import OraclePolicy
-from agentservesim.testing.playing import Outcome, other_future, other_replies, play
+from agentservesim.testing.playing import Outcome, play
 from agentservesim.testing.policy_laws import PolicyLaws
 from agentservesim.testing.residency_cases import Case
 
@@ -43,21 +39,6 @@ class SchedulerLaws(PolicyLaws):
             case = self.draw(seed)
             outcome = self.play(case, audit_every=7)
             assert len(outcome.turns) == sum(len(p.turns) for p in case.programs), f"case {seed}"
-
-    def test_it_sees_no_future(self) -> None:
-        """Neither later gaps and turns nor longer replies change what was decided before (but an oracle)."""
-        if isinstance(self.make_policy(), OraclePolicy):
-            raise SkipTest("an oracle: it is told how long replies will be")
-        for seed in self.seeds:
-            case = self.draw(seed)
-            case = replace(case, blocks=case.blocks + 2)
-            here = self.play(case)
-            if not here.decisions:
-                continue
-            at_s = here.decisions[len(here.decisions) // 2][0]
-            for change in (other_future, other_replies):
-                there = self.play(change(case, here, at_s))
-                assert here.decided_before(at_s) == there.decided_before(at_s), f"case {seed}"
 
     def test_it_manages_with_next_to_nothing(self) -> None:
         """A pool for one program is no reason to raise, or to stop."""
