@@ -11,13 +11,12 @@ program take 9.9 s in all, however often they are called; each: they take 0.9 s 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from agentservesim.model import Dependency, Program, Segment, ToolCall, Turn, Workload, to_ps
 from agentservesim.random import stream
 from agentservesim.scenario import Scenario, simulate
-from agentservesim.workload.write import write_trace
 
 TOKENS, REPLIES, GAP_S = 70_000, 1_200, 0.9
 TURNS = (11, 21, 31, 41, 51)
@@ -32,28 +31,21 @@ ARMS: dict[str, dict[str, str]] = {
 }
 
 
-def programs(count: int, rate: float, turns: int, gap_s: float, seed: int) -> Workload:
-    """Programs that all end with the same context; gaps are log-normal. Arrivals are those of any `turns`."""
-    arrivals, gaps, made, arrival_s = stream(seed, "arrivals"), stream(seed, "gaps"), [], 0.0
-    for number in range(count):
+def programs(count: int, rate: float, turns: int, gap_s: float, seed: int) -> str:
+    """A trace of programs that all end with the same context; gaps are log-normal. Arrivals are those of
+    any `turns`."""
+    arrivals, gaps, lines, arrival_s = stream(seed, "arrivals"), stream(seed, "gaps"), [], 0.0
+    reply = REPLIES // turns
+    for _ in range(count):
         arrival_s += arrivals.exponential(1 / rate)
-        content, reply, run = Segment(), REPLIES // turns, []
+        run, context = [], 0
         for index in range(turns):
             end = TOKENS * (index + 1) // turns
-            run.append(
-                Turn(
-                    id=f"{number}:{index}",
-                    index=index,
-                    session_id="main",
-                    prompt_tokens=end - reply,
-                    output_tokens=reply,
-                    path=((content, end),),
-                    dependencies=(Dependency(index - 1),) if index else (),
-                    tools=(ToolCall("shell", to_ps(gaps.lognormal(-0.5, 1) * gap_s)),),
-                )
-            )
-        made.append(Program(f"p{number}", to_ps(arrival_s), tuple(run)))
-    return Workload(tuple(made))
+            tool = {"name": "shell", "duration_s": gaps.lognormal(-0.5, 1) * gap_s}
+            run.append({"new_tokens": end - reply - context, "output_tokens": reply, "tools": [tool]})
+            context = end
+        lines.append(json.dumps({"arrival_s": arrival_s, "turns": run}) + "\n")
+    return "".join(lines)
 
 
 def latency_s(trace: Path, policies: dict[str, str]) -> float:
@@ -75,7 +67,7 @@ def main() -> None:
         traces = [Path(folder, f"{turns}.jsonl") for turns in TURNS]
         for turns, trace in zip(TURNS, traces, strict=True):
             gap_s = GAP_S if options.tools == "each" else GAP_S * TURNS[0] / turns
-            write_trace(programs(options.programs, options.rate, turns, gap_s, options.seed), trace)
+            trace.write_text(programs(options.programs, options.rate, turns, gap_s, options.seed))
         print("| policies | " + " | ".join(f"{turns} turns" for turns in TURNS) + " |")
         print("|---|" + "---:|" * len(TURNS))
         for name in options.policies or ARMS:

@@ -159,7 +159,7 @@ def test_continuum_is_flat_in_the_number_of_turns_where_vllm_grows(tmp_path: Pat
     script = runpy.run_path(str(FOLDER / "residency_turns.py"))
     traces = [tmp_path / f"{turns}.jsonl" for turns in (11, 51)]
     for turns, trace in zip((11, 51), traces, strict=True):
-        script["write_trace"](script["programs"](40, 0.13, turns, 9.9 / turns, 0), trace)
+        trace.write_text(script["programs"](40, 0.13, turns, 9.9 / turns, 0))
     few, many = (script["latency_s"](trace, script["ARMS"]["vLLM"]) for trace in traces)
     assert many > 2 * few
     few, many = (script["latency_s"](trace, script["ARMS"]["Continuum, preview"]) for trace in traces)
