@@ -30,7 +30,6 @@ class Accelerator:
     l2_bytes: float
     link: Literal["nvlink", "pcie"]
     link_bytes_per_s: float
-    host_bytes_per_s: float
     max_w: float
     source: str
 

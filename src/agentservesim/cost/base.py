@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from agentservesim.model import to_s
+from agentservesim.model import PS_PER_S
 
 
 @dataclass(slots=True)
@@ -93,15 +93,10 @@ class WaveTime(StepTime, Protocol):
         """Duration of a step of all ranks in picoseconds, at least 1; `prefill` if any has chunks."""
 
 
-def step_seconds(model: StepTime, batch: Batch) -> float:
-    """Duration of one step in seconds."""
-    return to_s(model.step_ps(batch))
-
-
 def decode_run(model: StepTime, batch: Batch, steps: int) -> NDArray[np.float64]:
     """Durations in seconds, shape (steps,), of `steps` decode steps of the same rows.
 
     The caller sees to it that no row crosses a knot meanwhile.
     """
     first, growth = model.step_ps(batch), model.growth_ps(batch)
-    return (first + growth * np.arange(steps, dtype=np.int64)) / 1e12
+    return (first + growth * np.arange(steps, dtype=np.int64)) / PS_PER_S

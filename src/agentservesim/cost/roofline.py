@@ -120,12 +120,6 @@ class Roofline(OperatorStepTime):
                     costs[cell] += price * window
         return costs, slopes
 
-    @property
-    def pair_ps(self) -> float:
-        """Picoseconds of all layers per (query, key) pair attended to."""
-        flops = sum(group.count * group.attention.flops(1) for group in self._groups)
-        return flops / self._attention_rate * self._unit
-
     def token_ps(self, group: LayerGroup) -> int:
         """Picoseconds of a group's layers per token of a decode row's context."""
         moved = group.attention.kv_numbers() * self._on.kv_number_bytes / self._rate
