@@ -139,36 +139,41 @@ def _settings(
 
 def _arms(settings: Settings, vary: Sequence[str], named: bool) -> list[Arm]:
     """A scenario in every combination of what varies; `named` puts the scenario's name before that."""
-    from agentservesim.experiment import Arm, split_values
+    from agentservesim.experiment import Arm
     from agentservesim.flags import vary as put
 
-    fields = []
-    for text in vary:
-        field, equals, values = text.partition("=")
-        if not equals or not field or not all(split_values(values)):
-            raise InputError(f"--vary {text}: expected FIELD=A,B, for example --vary residency=lru,demote")
-        fields.append([(field, value) for value in split_values(values)])
-    _check_once([field[0][0] for field in fields], "--vary {}: it is varied twice; give all values at once")
-    for field in fields:
-        _check_once([value for _, value in field], f"--vary {field[0][0]}: the value {{}} is there twice")
+    grid = _grid(vary)
     arms = []
-    for combination in product(*fields):
+    for values in product(*grid.values()):
+        combination = dict(zip(grid, values, strict=True))
         one = deepcopy(settings)
-        for field, value in combination:
+        for field, value in combination.items():
             put(one, field, value)
         scenario = checked(one)
-        parts = [f"{field}={value}" for field, value in combination]
+        parts = [f"{field}={value}" for field, value in combination.items()]
         if named or not parts:
             parts.insert(0, scenario.name)
         arms.append(Arm(" ".join(parts), scenario))
     return arms
 
 
-def _check_once(words: Sequence[str], fault: str) -> None:
-    """Raise InputError if a word is there twice."""
-    twice = next((word for word in words if words.count(word) > 1), None)
-    if twice is not None:
-        raise InputError(fault.format(twice))
+def _grid(vary: Sequence[str]) -> dict[str, list[str]]:
+    """The values of each field that varies. Raises InputError for what is there twice or cannot be read."""
+    from agentservesim.experiment import split_values
+
+    grid: dict[str, list[str]] = {}
+    for text in vary:
+        field, equals, given = text.partition("=")
+        values = split_values(given)
+        if not equals or not field or not all(values):
+            raise InputError(f"--vary {text}: expected FIELD=A,B, for example --vary residency=lru,demote")
+        if field in grid:
+            raise InputError(f"--vary {field}: it is varied twice; give all values at once")
+        twice = next((value for value in values if values.count(value) > 1), None)
+        if twice is not None:
+            raise InputError(f"--vary {field}: the value {twice} is there twice")
+        grid[field] = values
+    return grid
 
 
 def _led_by(arms: list[Arm], baseline: str | None) -> list[Arm]:
