@@ -25,6 +25,10 @@ from agentservesim.results import TABLES, Metric, find_metric
 
 Method = Literal["seeds", "programs"]
 
+COMPARISON = "comparison.json"
+SCHEMA_VERSION = 1
+"""Of the files of comparisons and sweeps."""
+
 SKIPPED = ("wall_s", "cpu_s", "seed", "schema_version", "counts.leaps")
 _PERCENTS = (50, 90, 95, 99)
 
@@ -109,9 +113,9 @@ class Comparison:
         return next(iter(self.arms))
 
     def as_dict(self) -> dict[str, Any]:
-        """For comparison.json."""
+        """What COMPARISON holds."""
         return {
-            "schema_version": 1,
+            "schema_version": SCHEMA_VERSION,
             "baseline": self.baseline,
             "seeds": list(self.seeds),
             "confidence": CONFIDENCE,

@@ -12,9 +12,9 @@ import orjson
 import polars as pl
 
 from agentservesim.experiment.arms import Arm, check_comparable, check_names
-from agentservesim.experiment.comparison import Comparison, Run, compare_runs
+from agentservesim.experiment.comparison import COMPARISON, Comparison, Run, compare_runs
 from agentservesim.experiment.runs import RUNS, make_jobs, run_all
-from agentservesim.experiment.sweep import Sweep, gather
+from agentservesim.experiment.sweep import SWEEP, Sweep, gather
 from agentservesim.model import InputError
 from agentservesim.results.run_folder import write_table
 from agentservesim.scenario import prepare
@@ -44,7 +44,7 @@ def compare(
     chosen = _seeds(arms, seeds)
     with _place(folder) as place:
         comparison = compare_runs(_runs(arms, chosen, place, processes, progress), chosen)
-        _write(place, "comparison.json", comparison.as_dict(), comparison.arms, chosen)
+        _write(place, COMPARISON, comparison.as_dict(), comparison.arms, chosen)
     return comparison
 
 
@@ -61,7 +61,7 @@ def sweep(
     with _place(folder) as place:
         runs = _runs(arms, chosen, place, processes, progress)
         result = gather(runs, chosen)
-        _write(place, "sweep.json", result.as_dict(), runs, chosen)
+        _write(place, SWEEP, result.as_dict(), runs, chosen)
     return result
 
 

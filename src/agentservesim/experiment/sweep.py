@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from agentservesim.experiment.comparison import Run
+from agentservesim.experiment.comparison import SCHEMA_VERSION, Run
 from agentservesim.experiment.intervals import CONFIDENCE, Estimate, t_interval
+
+SWEEP = "sweep.json"
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,17 @@ class Sweep:
     seeds: Sequence[int]
 
     def as_dict(self) -> dict[str, Any]:
-        """For sweep.json."""
+        """What SWEEP holds."""
         points = {
             point.name: {place: asdict(estimate) for place, estimate in point.metrics.items()}
             for point in self.points
         }
-        return {"schema_version": 1, "seeds": list(self.seeds), "confidence": CONFIDENCE, "points": points}
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "seeds": list(self.seeds),
+            "confidence": CONFIDENCE,
+            "points": points,
+        }
 
 
 def gather(arms: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> Sweep:

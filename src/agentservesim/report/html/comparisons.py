@@ -9,13 +9,12 @@ from typing import Any
 
 import orjson
 
+from agentservesim.experiment.comparison import COMPARISON, SCHEMA_VERSION
+from agentservesim.experiment.sweep import SWEEP
 from agentservesim.model import InputError
 from agentservesim.report.comparison import PLACES
 from agentservesim.report.html.pictures import Picture
 from agentservesim.report.html.wording import number, seconds, share
-
-COMPARISON, SWEEP = "comparison.json", "sweep.json"
-SCHEMA_VERSION = 1
 
 HEADLINES = (
     ("Program latency, mean", "program.latency_s.mean"),

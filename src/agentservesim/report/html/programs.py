@@ -131,9 +131,8 @@ def _segments(turns: pl.DataFrame, arrival_s: float, finish_s: float) -> tuple[l
     drawn = pl.concat(pieces).filter(pl.col("end") > pl.col("start")).sort("lane", "start")
     if drawn.height > MAX_SEGMENTS:
         drawn = _prevailing(drawn, finish_s - arrival_s)
-    return [[int(lane), int(part), *rounded([a, b])] for lane, part, a, b in drawn.rows()], max(
-        lanes.values()
-    ) + 1
+    segments = [[int(lane), int(part), *rounded([a, b])] for lane, part, a, b in drawn.rows()]
+    return segments, max(lanes.values()) + 1
 
 
 def _prevailing(segments: pl.DataFrame, life_s: float) -> pl.DataFrame:
