@@ -103,7 +103,8 @@ def waiting(result: Result) -> float:
 
 def rations(settings: Mapping[str, str]) -> bool:
     """Whether the scheduler of a choice cuts prompts."""
-    return hasattr(load_policy("scheduler", settings.get("scheduler", PLAIN["scheduler"])), "budget")
+    scheduler = load_policy("scheduler", settings.get("scheduler", PLAIN["scheduler"]))
+    return getattr(scheduler, "budget", None) is not None
 
 
 def policy_costs(report: Report, runs: int) -> None:

@@ -13,14 +13,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from agentservesim.model import Dependency, Program, Segment, ToolCall, Turn, Workload, to_ps
-from agentservesim.policies.protocols import ChainView, OraclePolicy, Placement, ServerView
+from agentservesim.policies.protocols import ChainView, OraclePolicy
 from agentservesim.policies.residency.drop import Drop
-from agentservesim.policies.residency.infercept import InferCept
+from agentservesim.policies.residency.infercept import Held, InferCept
 from agentservesim.policies.residency.lru import Lru
 from agentservesim.random import stream
 from agentservesim.scenario import Scenario, simulate
@@ -51,10 +52,9 @@ REPLY, RETURNED = 40, 25
 class PreserveTheRest(InferCept):
     """Preserves what the link has no time to swap, however long it takes."""
 
-    def place(self, chain: ChainView, server: ServerView) -> Placement:
-        """InferCept's, without discarding."""
-        placement = super().place(chain, server)
-        return Placement("hbm", server.now_s + self.period_s) if placement.tier == "drop" else placement
+    def _wastes(self, held: Held, now_s: float, running: int) -> tuple[float, float]:
+        preserve, _ = super()._wastes(held, now_s, running)
+        return preserve, inf
 
 
 @dataclass
@@ -65,10 +65,9 @@ class KnownGaps(InferCept, OraclePolicy):
         super().__post_init__()
         OraclePolicy.__init__(self)
 
-    def _wastes(self, chain: ChainView, recompute_s: float, server: ServerView) -> tuple[float, float]:
-        end_s = self.next_use_s[chain.program_id, chain.session_id]
-        _, discard = super()._wastes(chain, recompute_s, server)
-        return (end_s - server.now_s) * chain.tokens, discard
+    def gap_s(self, chain: ChainView, now_s: float) -> float:
+        """How long it still takes."""
+        return self.next_use_s[chain.program_id, chain.session_id] - now_s
 
 
 WHOLE = {"max_num_batched_tokens": 16_384, "max_model_len": 16_384, "enable_chunked_prefill": False}

@@ -6,7 +6,7 @@ import pytest
 
 from agentservesim.kv.residency import Residency
 from agentservesim.model import InputError
-from agentservesim.policies.protocols import CACHE, ChainView, Placement, ServerView
+from agentservesim.policies.protocols import CACHE, ChainView, PinBroken, Placement, ServerView
 from tests.kv.rig import BLOCK, Rig, S, Script, behind, content
 
 PIN = Placement("hbm")
@@ -113,6 +113,18 @@ def test_what_two_pins_share_is_freed_by_both_together() -> None:
     assert rig.model.pins.forced_unpins == 0
     assert rig.model.pins.reclaim(10, running=True)
     assert (rig.pool.used, rig.model.pins.forced_unpins) == (0, 2)
+
+
+def test_a_policy_hears_of_pins_that_give_way() -> None:
+    heard: list[object] = []
+    rig = Rig(Script(Placement("hbm", until_s=5.0), PIN, observe=heard.append))
+    rig.turn("a", content(3))
+    rig.turn("b", content(3))
+    assert rig.model.pins.reclaim(1, running=True)
+    assert heard == [PinBroken(0, "b", "main")]  # the latest deadline
+    rig.run(6)
+    rig.model.pins.open_valve()
+    assert len(heard) == 1  # the other was given up when the policy was asked again
 
 
 def test_the_valve_breaks_soft_pins_then_hard_ones_gaps_first() -> None:

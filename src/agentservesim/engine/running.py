@@ -100,8 +100,11 @@ class Running:
 
     # ---- all at once --------------------------------------------------------------------------
 
-    def _rows_are_safe(self, budget: int, cap: int) -> bool:
-        """Whether the running requests can be taken at once instead of one by one."""
+    def _go_at_once(self, budget: int, cap: int) -> bool:
+        """Whether the running requests can be taken at once instead of one by one.
+
+        Where decode rows alone are short of blocks, pins give way to all of them as they would one by one.
+        """
         rows = self.rows
         if rows.count > budget or self.pool.contended or self._left_out:
             return False
@@ -119,7 +122,11 @@ class Running:
             size = self.config.block_size
             for request in self._prefills:
                 blocks += -(-request.known // size) - request.holding.blocks
-        return blocks <= self.pool.free
+        if blocks <= self.pool.free:
+            return True
+        if self.memory is None or self._prefills or self.pool.is_watched:
+            return False
+        return self.memory.reclaim(blocks - self.pool.free, running=True)
 
     def _prefill(self, step: Step, request: Request, budget: int, cap: int, joining: list[Request]) -> int:
         """Compute the next chunk of a running prefill, blocks being at hand."""

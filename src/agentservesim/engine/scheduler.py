@@ -13,6 +13,7 @@ from agentservesim.engine.running import Running
 from agentservesim.engine.seen import Seen
 from agentservesim.engine.step import Requests, Step
 from agentservesim.engine.waiting import KeyQueue
+from agentservesim.kv.sessions import Chain
 from agentservesim.policies.protocols import TurnArrived
 
 
@@ -32,7 +33,7 @@ class Scheduler(Running):
         budget = self._budget
         # Who watches what is evicted is asked once for all rows, however they are taken.
         one_by_one = one_by_one and not self.pool.is_watched
-        if not (one_by_one or self._prefills or self.waiting.queue) and self._rows_are_safe(budget, 0):
+        if not (one_by_one or self._prefills or self.waiting.queue) and self._go_at_once(budget, 0):
             return self._decode() if self.rows.count else None
         if self.waiting.queue:
             self.waiting.refresh(now)
@@ -49,7 +50,7 @@ class Scheduler(Running):
         joining: list[Request] = []
         rows = self.rows
         preempted = False
-        if one_by_one or not self._rows_are_safe(budget, cap):
+        if one_by_one or not self._go_at_once(budget, cap):
             budget, preempted = self._run_each(step, now, budget, cap, joining)
         else:
             if rows.count:
@@ -273,10 +274,10 @@ class Scheduler(Running):
         self.now_ps = now
         return isinstance(self.waiting, KeyQueue) and self.waiting.rekey(program_id, now)
 
-    def unpinned(self, program_id: str) -> None:
+    def unpinned(self, chain: Chain) -> None:
         """A pin was broken whose turn may wait here."""
-        if self.awaits(program_id):
-            self.rekey(program_id, self.now_ps)
+        if self.awaits(chain.session[0]):
+            self.rekey(chain.session[0], self.now_ps)
 
     def finish(self, request: Request) -> None:
         """The last token is out: free the request's blocks, tail first."""

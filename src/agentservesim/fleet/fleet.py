@@ -333,6 +333,7 @@ class Fleet:
     def _tell(self, order: Order, run: ProgramRun, request: Request) -> None:
         """Tell the scheduling policy that a turn, and maybe its program, is done."""
         order.tell(TurnFinished(seen_of(request)))
+        request.seen = None  # the two know each other, and would outlive the run
         if run.turns_left == 0:
             order.tell(ProgramEnded(run.program.id, len(run.program.turns)))
         order.changed(run.program.id)

@@ -23,6 +23,7 @@ class MemoryView:
     def __init__(
         self, kernel: Kernel, instance: Engine, step_time: StepTime, tiers: tuple[Tier, ...], shape: KvShape
     ) -> None:
+        self.index = instance.index
         self.tiers = tuple(tier.name for tier in tiers)
         self._kernel = kernel
         self._catch_up = instance.catch_up
@@ -135,7 +136,7 @@ def equip(
             config.load == "layerwise",
         )
         residency.server = MemoryView(kernel, instance, step_time, tiers, shape)
-        residency.pins.on_break = instance.scheduler.unpinned
+        residency.pins.on_break.append(instance.scheduler.unpinned)
         instance.scheduler.memory = Memory(residency, instance.scheduler.pool, shape.layers)
         models.append(residency)
     return models

@@ -43,7 +43,7 @@ class Advice:
             raise self._failed("place", chain.program_id, error) from error
         return self._checked("place", chain, placement)
 
-    def tick(self, chains: list[ChainView], server: ServerView) -> list[tuple[ChainView, Placement]]:
+    def tick(self, chains: Sequence[ChainView], server: ServerView) -> list[tuple[ChainView, Placement]]:
         """Placements for some of the sessions in their gaps."""
         try:
             pairs = [(chain, placement) for chain, placement in self._policy.tick(chains, server)]

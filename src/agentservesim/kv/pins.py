@@ -23,7 +23,7 @@ class Pins:
 
     `freed` is called before blocks are given back to it, `changed` when a pin is broken.
     `forced_unpins` counts the pins that were broken before their time, `held_in_gap_byte_ps` the
-    byte-picoseconds that pins have held. `on_break(program_id)` is called when a pin is broken, if set.
+    byte-picoseconds that pins have held. `on_break(chain)` are called when a pin is broken.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Pins:
     ) -> None:
         self.forced_unpins = 0
         self.held_in_gap_byte_ps = 0
-        self.on_break: Callable[[str], None] | None = None
+        self.on_break: list[Callable[[Chain], None]] = []
         self._kernel = kernel
         self._pool = pool
         self._block_bytes = block_bytes
@@ -79,8 +79,11 @@ class Pins:
     @property
     def has_expired(self) -> bool:
         """Whether a pin is kept beyond its time."""
+        return bool(self._expired())
+
+    def _expired(self) -> list[Pin]:
         now = self._kernel.now
-        return any(pin.until_ps <= now for pin in self._pins)
+        return [pin for pin in self._pins if pin.until_ps <= now]
 
     def reclaim(self, blocks: int, running: bool) -> bool:
         """Free `blocks` blocks by giving up pins, if they are enough for that; True if it was done.
@@ -88,12 +91,13 @@ class Pins:
         Expired pins first; soft ones too when a running request is short.
         """
         now = self._kernel.now
-        ready = [pin for pin in self._pins if not pin.loading]
-        order = sorted((pin for pin in ready if pin.until_ps <= now), key=self._deadline)
+        order = sorted([pin for pin in self._expired() if not pin.loading], key=self._deadline)
         if running:
-            soft = (pin for pin in ready if pin.until_ps > now and not pin.hard)
+            soft = [pin for pin in self._pins if pin.until_ps > now and not (pin.hard or pin.loading)]
             order += sorted(soft, key=self._deadline, reverse=True)
-        if not order or self._pool.freed_by([pin.holding for pin in order]) < blocks:
+        # One is enough nearly always, and soon counted.
+        freed = (self._pool.freed_by([pin.holding for pin in some]) for some in (order[:1], order))
+        if not any(count >= blocks for count in freed):
             return False
         enough = self._pool.free + blocks
         for pin in order:
@@ -116,8 +120,8 @@ class Pins:
         if chain.pin is pin:
             chain.pin = None
         self.release(pin)
-        if self.on_break is not None:
-            self.on_break(chain.session[0])
+        for tell in self.on_break:
+            tell(chain)
         self._changed()
 
     def _deadline(self, pin: Pin) -> tuple[int, Session]:

@@ -22,13 +22,23 @@ from agentservesim.kv.links import Network
 from agentservesim.kv.pins import Pins
 from agentservesim.kv.pool import BlockPool, Hit, Holding
 from agentservesim.kv.ranking import Ranking
-from agentservesim.kv.sessions import FOREVER, Chain, Kept, Pin, ResidencyRecord, Session, TransferRecord
+from agentservesim.kv.sessions import (
+    FOREVER,
+    Chain,
+    Kept,
+    Pin,
+    ResidencyRecord,
+    Session,
+    TransferRecord,
+    Views,
+)
 from agentservesim.kv.spill import Hits, Spill
 from agentservesim.kv.tiers import KvShape, Tier
 from agentservesim.model import Path, to_ps, to_s
 from agentservesim.policies.protocols import (
     ChainView,
     GapEnded,
+    PinBroken,
     Placement,
     ProgramEnded,
     ServerView,
@@ -79,6 +89,8 @@ class Residency:
         self._advice = Advice(policy, [tier.name for tier in tiers])
         self._by_name = {tier.name: tier for tier in tiers}
         self._hits = Hits(self._advice.min_hits)
+        if self._advice.observes:
+            self.pins.on_break.append(lambda chain: self._advice.observe(PinBroken(index, *chain.session)))
         for tier in tiers:
             tier.sharers.append(self)
         self._rankings = self._rank() if self._advice.ranks else []
@@ -167,7 +179,7 @@ class Residency:
         chain = self.chains.pop(session, None)
         if chain is not None:
             self._cancel_timer(chain)
-            chain.in_gap = False
+            chain.in_gap, chain.seen = False, None
             self.pins.unpin(chain)
 
     def program_ends(self, program_id: str, turns: int) -> None:
@@ -212,9 +224,7 @@ class Residency:
 
         What it says of others, and of sessions that left since, has no effect.
         """
-        views = [self.view(chain) for chain in self.chains.values() if chain.in_gap]
-        if not views:
-            return
+        views = Views(lambda: [self.view(chain) for chain in self.chains.values() if chain.in_gap])
         for view, placement in self._advice.tick(views, self.server):
             chain = self.chains.get((view.program_id, view.session_id))
             if chain is not None and chain.in_gap:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import cached_property
+from typing import NamedTuple, overload
 
 from agentservesim.kernel import Event as Timer
 from agentservesim.kv.pool import BlockPool, Hit, Holding
@@ -103,6 +104,32 @@ class Kept(Mapping[str, int]):
 
     def __repr__(self) -> str:
         return repr(dict(self))
+
+
+class Views(Sequence[ChainView]):
+    """Views of sessions, made when the first of them is looked at."""
+
+    def __init__(self, make: Callable[[], list[ChainView]]) -> None:
+        self._make = make
+
+    @cached_property
+    def _made(self) -> list[ChainView]:
+        return self._make()
+
+    @overload
+    def __getitem__(self, index: int) -> ChainView: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[ChainView]: ...
+
+    def __getitem__(self, index: int | slice) -> ChainView | list[ChainView]:
+        return self._made[index]
+
+    def __iter__(self) -> Iterator[ChainView]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
 
 
 class TransferRecord(NamedTuple):

@@ -38,6 +38,7 @@ class StillServer:
     """A server at a random moment, as a policy sees it."""
 
     def __init__(self, tiers: tuple[str, ...], random: Random) -> None:
+        self.index = 0
         self.tiers = tiers
         self.now_s = random.choice([0.0, 3.0, 5000.0])
         self.pool_tokens = random.choice([64, 480_000])

@@ -21,6 +21,7 @@ class Server:
     """A server with 1000 tokens of HBM whose links move so many tokens a second."""
 
     now_s: float = 0.0
+    index: int = 0
     tiers: tuple[str, ...] = ("dram", "ssd")
     pool_tokens: int = 1000
     free_tokens: int = 1000

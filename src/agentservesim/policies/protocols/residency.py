@@ -33,6 +33,10 @@ class ServerView(Protocol):
     """An instance and its memory, as a residency policy sees it."""
 
     @property
+    def index(self) -> int:
+        """Which instance it is, as in `ChainView.instance`."""
+
+    @property
     def now_s(self) -> float:
         """The time."""
 
@@ -112,7 +116,15 @@ class TurnAdmitted(NamedTuple):
     hit_tokens: int
 
 
-Event = GapEnded | TurnAdmitted | ProgramEnded
+class PinBroken(NamedTuple):
+    """HBM was short, and a session's pin gave way: LRU has what it held, most of which may be there still."""
+
+    instance: int
+    program_id: str
+    session_id: str
+
+
+Event = GapEnded | TurnAdmitted | PinBroken | ProgramEnded
 
 
 @runtime_checkable

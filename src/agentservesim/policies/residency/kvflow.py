@@ -12,6 +12,7 @@ from agentservesim.policies.protocols import (
     ChainView,
     Event,
     GapEnded,
+    PinBroken,
     Placement,
     ProgramEnded,
     ServerView,
@@ -46,7 +47,7 @@ class KvFlow:
         """Keep track of who runs."""
         if isinstance(event, ProgramEnded):
             self._workflows.ends(event.program_id)
-        else:
+        elif not isinstance(event, PinBroken):
             runs = event.chain if isinstance(event, GapEnded) else event
             self._workflows.runs(runs.program_id, runs.session_id)
 

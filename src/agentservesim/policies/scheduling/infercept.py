@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from typing import ClassVar
@@ -26,7 +27,11 @@ class InferCeptQueue:
         """When the program arrived, in seconds."""
         return request.program.arrival_s
 
-    def budget(self, request: RequestView, now_s: float) -> float:
-        """The ration, for contexts that were there before."""
+    @property
+    def budget(self) -> Callable[[RequestView, float], float] | None:
+        """The ration, for contexts that were there before; None where there is no limit."""
+        return self._ration if self.recompute_tokens else None
+
+    def _ration(self, request: RequestView, now_s: float) -> float:
         again = request.turn_index > 0 or request.preemptions > 0
-        return self.recompute_tokens if self.recompute_tokens and again else inf
+        return self.recompute_tokens if again else inf
