@@ -32,7 +32,7 @@ def turns_calling(name: str, count: int) -> list[Turn]:
 def test_recorded_durations_are_kept_and_missing_ones_drawn() -> None:
     tools = simulator(default={"kind": "fixed", "median_s": 9})
     both = turn(0, tools=[call("Bash", 4), call("Bash", None)])
-    assert [tools.duration(both, 0), tools.duration(both, 1)] == [4 * S, 9 * S]
+    assert [tools.duration_ps(both, 0), tools.duration_ps(both, 1)] == [4 * S, 9 * S]
 
 
 def test_drawn_durations_replace_recorded_ones() -> None:
@@ -42,16 +42,16 @@ def test_drawn_durations_replace_recorded_ones() -> None:
         by_tool={"Bash": {"kind": "fixed", "median_s": 2}},
     )
     both = turn(0, tools=[call("Bash", 4), call("Read", 4, offset_s=1)])
-    assert [tools.duration(both, 0), tools.duration(both, 1)] == [2 * S, 9 * S]
-    assert tools.span(both, 4 * S) == 10 * S
-    assert tools.span(turn(0), 4 * S) == 4 * S  # no calls to draw: the recorded span is all there is
+    assert [tools.duration_ps(both, 0), tools.duration_ps(both, 1)] == [2 * S, 9 * S]
+    assert tools.span_ps(both, 4 * S) == 10 * S
+    assert tools.span_ps(turn(0), 4 * S) == 4 * S  # no calls to draw: the recorded span is all there is
 
 
 def test_a_span_is_that_of_calls_that_overlap() -> None:
     tools = simulator()
-    assert tools.span(turn(0, tools=[call("a", 5), call("b", 2, offset_s=4), call("c", 1)]), None) == 6 * S
-    assert tools.span(turn(0, tools=[call("a", 5)]), 7 * S) == 7 * S
-    assert tools.span(turn(0), None) == 0
+    assert tools.span_ps(turn(0, tools=[call("a", 5), call("b", 2, offset_s=4), call("c", 1)]), None) == 6 * S
+    assert tools.span_ps(turn(0, tools=[call("a", 5)]), 7 * S) == 7 * S
+    assert tools.span_ps(turn(0), None) == 0
 
 
 def moments(distribution: Distribution, count: int = 40_000) -> tuple[float, float, float]:
@@ -74,7 +74,7 @@ def test_moments_of_the_distributions() -> None:
 def test_draws_over_many_turns_have_the_distribution() -> None:
     """Kolmogorov-Smirnov against the exact distribution; 1.63 / sqrt(n) is the 1 % point."""
     tools = simulator(seed=3, default={"kind": "lognormal", "median_s": 2, "sigma": 1.5, "max_s": 1e7})
-    durations = sorted(to_s(tools.duration(t, 0)) for t in turns_calling("Bash", 4000))
+    durations = sorted(to_s(tools.duration_ps(t, 0)) for t in turns_calling("Bash", 4000))
     exact = [NormalDist().cdf(math.log(x / 2) / 1.5) for x in durations]
     distance = max(max((i + 1) / 4000 - p, p - i / 4000) for i, p in enumerate(exact))
     assert distance < 1.63 / math.sqrt(4000)
@@ -82,7 +82,7 @@ def test_draws_over_many_turns_have_the_distribution() -> None:
 
 def test_long_draws_are_cut() -> None:
     tools = simulator(default={"kind": "exponential", "median_s": 10, "max_s": 12})
-    durations = [tools.duration(t, 0) for t in turns_calling("Bash", 200)]
+    durations = [tools.duration_ps(t, 0) for t in turns_calling("Bash", 200)]
     assert max(durations) == 12 * S
     assert min(durations) < 5 * S
 
@@ -90,15 +90,15 @@ def test_long_draws_are_cut() -> None:
 def test_a_draw_depends_on_seed_turn_and_call_and_on_nothing_else() -> None:
     settings = {"default": {"kind": "exponential", "median_s": 10}}
     turns = turns_calling("Bash", 50)
-    there = [simulator(1, **settings).duration(t, 0) for t in turns]
+    there = [simulator(1, **settings).duration_ps(t, 0) for t in turns]
     tools = simulator(1, **settings)
-    back = [tools.duration(t, 0) for t in reversed(turns)]
+    back = [tools.duration_ps(t, 0) for t in reversed(turns)]
     assert there == back[::-1]
     assert len(set(there)) == 50
-    assert there != [simulator(2, **settings).duration(t, 0) for t in turns]
+    assert there != [simulator(2, **settings).duration_ps(t, 0) for t in turns]
     twice = turn(0, name="t0", tools=[call("Bash", None), call("Bash", None)])
-    assert tools.duration(twice, 0) == there[0]
-    assert tools.duration(twice, 1) != there[0]
+    assert tools.duration_ps(twice, 0) == there[0]
+    assert tools.duration_ps(twice, 1) != there[0]
 
 
 # ---- workers ----------------------------------------------------------------------------------

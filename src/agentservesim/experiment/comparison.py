@@ -22,6 +22,7 @@ from agentservesim.experiment.intervals import (
 )
 from agentservesim.model import InputError
 from agentservesim.results import TABLES, Metric, find_metric
+from agentservesim.results.run_folder import SUMMARY
 
 Method = Literal["seeds", "programs"]
 
@@ -73,7 +74,7 @@ class Run:
     def read(cls, folder: Path) -> Run:
         """Read a run folder. Raises InputError where it is damaged."""
         try:
-            return cls(orjson.loads((folder / "summary.json").read_bytes()), folder)
+            return cls(orjson.loads((folder / SUMMARY).read_bytes()), folder)
         except (OSError, ValueError) as error:
             raise InputError(f"{folder}: is no whole run ({error}); delete it to run it again") from None
 

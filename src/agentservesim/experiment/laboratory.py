@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import orjson
 import polars as pl
 
 from agentservesim.experiment.arms import Arm, check_comparable, check_names
@@ -16,11 +15,10 @@ from agentservesim.experiment.comparison import COMPARISON, Comparison, Run, com
 from agentservesim.experiment.runs import RUNS, make_jobs, run_all
 from agentservesim.experiment.sweep import SWEEP, Sweep, gather
 from agentservesim.model import InputError
-from agentservesim.results.run_folder import write_table
+from agentservesim.results.run_folder import to_json, write_table
 from agentservesim.scenario import prepare
 
 SEEDS = 5
-_LAYOUT = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 
 Progress = Callable[[int, int], None]
 """progress(done, all): told before the first run and behind each."""
@@ -123,7 +121,11 @@ def _check(arm: Arm, seed: int) -> None:
 
 
 def _write(
-    folder: Path, name: str, content: object, arms: Mapping[str, Sequence[Run]], seeds: Sequence[int]
+    folder: Path,
+    name: str,
+    content: Mapping[str, object],
+    arms: Mapping[str, Sequence[Run]],
+    seeds: Sequence[int],
 ) -> None:
     """Write what the experiment says, and a table with a row per run."""
     rows = [
@@ -132,7 +134,7 @@ def _write(
         for seed, run in zip(seeds, runs, strict=True)
     ]
     try:
-        (folder / name).write_bytes(orjson.dumps(content, option=_LAYOUT))
+        (folder / name).write_bytes(to_json(content))
         write_table(pl.DataFrame(rows, infer_schema_length=None), folder / "runs.parquet")
     except OSError as error:
         raise InputError(f"{folder}: could not be written: {error.strerror or error}") from None

@@ -135,7 +135,7 @@ class Orchestrator:
             self._kernel.at(finish_ps, lambda _: self._run_tools(run, turn, after, finish_ps))
             return
         for index, dependency in after:
-            gap_ps = self._tools.span(turn, dependency.tools_ps) + dependency.delay_ps
+            gap_ps = self._tools.span_ps(turn, dependency.tools_ps) + dependency.delay_ps
             self._resolve(run, index, finish_ps, finish_ps + gap_ps)
 
     def reject(self, run: ProgramRun) -> int:

@@ -44,8 +44,8 @@ class ToolSimulator:
         """Whether calls may have to wait for a worker."""
         return self._free_workers is not None
 
-    def duration(self, turn: Turn, index: int) -> int:
-        """How long call `index` of a turn takes, in picoseconds."""
+    def duration_ps(self, turn: Turn, index: int) -> int:
+        """How long call `index` of a turn takes."""
         call = turn.tools[index]
         if self._config.durations == "recorded" and call.duration_ps is not None:
             return call.duration_ps
@@ -53,7 +53,7 @@ class ToolSimulator:
         uniform = Random(f"tool/{self._seed}/{turn.id}/{index}").random()
         return to_ps(draw_s(distribution, max(uniform, 1e-12)))
 
-    def span(self, turn: Turn, recorded_ps: int | None) -> int:
+    def span_ps(self, turn: Turn, recorded_ps: int | None) -> int:
         """From a turn's last token to the end of its last call, with a worker for each call.
 
         `recorded_ps` is the recorded span, taken where durations are; 0 is of those who wait for no call.
@@ -61,12 +61,12 @@ class ToolSimulator:
         calls = turn.tools
         if recorded_ps is not None and (not recorded_ps or not calls or self._config.durations == "recorded"):
             return recorded_ps
-        return max((calls[i].offset_ps + self.duration(turn, i) for i in range(len(calls))), default=0)
+        return max((calls[i].offset_ps + self.duration_ps(turn, i) for i in range(len(calls))), default=0)
 
     def run(self, turn: Turn, recorded_ps: int | None, done: Callable[[], None]) -> None:
         """Run a turn's calls, from now, on the limited workers; then call `done`.
 
-        With a worker for each call they take as long as `span` says.
+        With a worker for each call they take as long as `span_ps` says.
         """
         calls = self._calls(turn, recorded_ps)
         if not calls:
@@ -82,7 +82,7 @@ class ToolSimulator:
         Where a span is recorded, calls are cut to it and the last one to end fills it. Calls of which
         the trace knows no more than the span are one call of that length.
         """
-        calls = [(call.offset_ps, self.duration(turn, i)) for i, call in enumerate(turn.tools)]
+        calls = [(call.offset_ps, self.duration_ps(turn, i)) for i, call in enumerate(turn.tools)]
         if recorded_ps is None or (calls and self._config.durations == "drawn"):
             return calls
         if not calls or any(call.duration_ps is None for call in turn.tools):

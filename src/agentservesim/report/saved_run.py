@@ -10,9 +10,8 @@ import orjson
 import polars as pl
 
 from agentservesim.model import InputError
-from agentservesim.results import SCHEMA_VERSION
-
-SUMMARY = "summary.json"
+from agentservesim.results.run_folder import SUMMARY
+from agentservesim.results.summary import SCHEMA_VERSION
 
 
 @dataclass(frozen=True)

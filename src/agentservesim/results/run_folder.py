@@ -69,9 +69,9 @@ def write_table(table: pl.DataFrame, path: Path) -> None:
         raise OSError(f"{error} (is the disk full?)") from None
 
 
-def to_json(summary: Summary) -> bytes:
-    """The bytes of summary.json."""
-    return orjson.dumps(summary, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+def to_json(content: Mapping[str, object]) -> bytes:
+    """A summary, or what else is kept beside tables, as a file to be read by people too."""
+    return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def _meaning(table: str, row: str, column: str) -> str:

@@ -12,7 +12,8 @@ from agentservesim.model import InputError
 from agentservesim.report.html import REPORT
 from agentservesim.report.html.comparisons import comparison_file
 from agentservesim.report.html.wording import number, seconds, share
-from agentservesim.report.saved_run import SUMMARY, SavedRun, read_run
+from agentservesim.report.saved_run import SavedRun, read_run
+from agentservesim.results.run_folder import SUMMARY
 
 MAX_DEPTH = 5
 KINDS = {
