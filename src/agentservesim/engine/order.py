@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Any
 
 from agentservesim.model import InputError, to_ps
+from agentservesim.policies.asking import fault_of
 from agentservesim.policies.protocols import RequestView, SchedulerEvent
 from agentservesim.policies.protocols.scheduling import CHANGES
 from agentservesim.policies.scheduling.fcfs import Fcfs
@@ -120,6 +121,4 @@ class Order:
         return InputError(f"{self._name}: its keys cannot be compared with one another: {error}")
 
     def _failed(self, call: str, error: Exception) -> InputError:
-        if isinstance(error, InputError):
-            return error
-        return InputError(f"{self._name}: {call} raised {type(error).__name__}: {error}")
+        return fault_of(f"{self._name}: {call}", error)

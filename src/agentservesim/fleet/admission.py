@@ -13,6 +13,7 @@ from agentservesim.kernel import Event as Timer
 from agentservesim.kernel import Kernel
 from agentservesim.model import PS_PER_S, InputError, Turn, to_ps, to_s
 from agentservesim.policies.admission.always import Always
+from agentservesim.policies.asking import fault_of, tick_ps
 from agentservesim.policies.protocols import (
     ADMIT,
     Admit,
@@ -89,11 +90,9 @@ class Gate:
         self._untimed = 0
         self._paused: set[str] = set()
         self._moved_ps = 0
-        tick_s = getattr(policy, "tick_s", 0.0) or 0.0
-        if not (isinstance(tick_s, (int, float)) and isfinite(tick_s) and tick_s >= 0):
-            raise InputError(f"{self._name}: tick_s is {tick_s!r}; it must be a time in seconds, 0 for never")
-        if tick_s and getattr(policy, "review", None) is not None:
-            self._kernel.every(to_ps(tick_s), self._tick, lambda: bool(self._line))
+        every_ps = tick_ps(policy, self._name)
+        if every_ps and getattr(policy, "review", None) is not None:
+            self._kernel.every(every_ps, self._tick, lambda: bool(self._line))
 
     def ready(self, run: ProgramRun, turn: Turn, gap_ps: int) -> None:
         """A turn is ready: it passes, waits, or is the end of its program."""
@@ -229,10 +228,6 @@ class Gate:
     def _call(self, name: str, program_id: str, *arguments: object) -> Any:
         try:
             return getattr(self._policy, name)(*arguments)
-        except InputError:
-            raise
         except Exception as error:
             whose = f" of program '{program_id}'" if program_id else ""
-            raise InputError(
-                f"{self._name}: {name}(){whose} raised {type(error).__name__}: {error}"
-            ) from error
+            raise fault_of(f"{self._name}: {name}(){whose}", error) from error

@@ -23,8 +23,9 @@ from agentservesim.kernel import Kernel
 from agentservesim.kv.config import MemoryConfig
 from agentservesim.kv.residency import Chain, Residency
 from agentservesim.kv.tiers import KvShape
-from agentservesim.model import InputError, Listener, Turn, TurnRecord, Workload, to_ps
+from agentservesim.model import InputError, Listener, Turn, TurnRecord, Workload
 from agentservesim.policies.admission.always import Always
+from agentservesim.policies.asking import tick_ps
 from agentservesim.policies.protocols import (
     NO_HINTS,
     Choice,
@@ -113,9 +114,9 @@ class Fleet:
         ]
         self._dispatcher = Dispatcher(router, self._servers, routing or RoutingConfig(), kernel, seed)
         self.residencies = self._equip(instances, memory or MemoryConfig(), residency or Lru())
-        tick_ps = to_ps(getattr(residency, "tick_s", 0.0) or 0.0)
-        if tick_ps:
-            kernel.every(tick_ps, self._tick)
+        every_ps = tick_ps(residency, "residency")
+        if every_ps:
+            kernel.every(every_ps, self._tick)
         state = FleetState(kernel, [server.view for server in self._servers])
         self._gate = Gate(admission or Always(), state, self._see, self._send, self._hold, self._reject)
         self._migrations = Migrations(

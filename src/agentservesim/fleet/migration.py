@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import isfinite
 
 from agentservesim.engine.request import Request
 from agentservesim.fleet.admission import LONGEST_IDLE_PS, FleetState, Gate
@@ -14,7 +13,8 @@ from agentservesim.fleet.servers import Server, cut
 from agentservesim.kernel import Kernel
 from agentservesim.kv.links import Network
 from agentservesim.kv.residency import Chain, Residency, Session
-from agentservesim.model import InputError, Turn, to_ps
+from agentservesim.model import InputError, Turn
+from agentservesim.policies.asking import fault_of, tick_ps
 from agentservesim.policies.protocols import Migration, Move, Pause, Replicate, Restore
 
 
@@ -53,13 +53,10 @@ class Migrations:
         self._later: dict[Session, Move] = {}
         self._directed: dict[str, int] = {}
         self._busy_ps = 0
-        tick_s = getattr(policy, "tick_s", 0.0) or 0.0
-        self.watches = getattr(policy, "rebalance", None) is not None and bool(tick_s)
-        if not self.watches:
-            return
-        if not (isinstance(tick_s, (int, float)) and isfinite(tick_s) and tick_s > 0):
-            raise InputError(f"{self._name}: tick_s is {tick_s!r}; it must be a time in seconds, 0 for never")
-        kernel.every(to_ps(tick_s), self._tick, lambda: fleet.held > 0)
+        every_ps = tick_ps(policy, self._name)
+        self.watches = getattr(policy, "rebalance", None) is not None and every_ps > 0
+        if self.watches:
+            kernel.every(every_ps, self._tick, lambda: fleet.held > 0)
 
     # ---- what the fleet says ------------------------------------------------------------------
 
@@ -100,10 +97,8 @@ class Migrations:
     def _tick(self) -> None:
         try:
             wanted = list(self._policy.rebalance(replace(self._fleet, instances=self._dispatcher.views)))
-        except InputError:
-            raise
         except Exception as error:
-            raise InputError(f"{self._name}: rebalance() raised {type(error).__name__}: {error}") from error
+            raise fault_of(f"{self._name}: rebalance()", error) from error
         for migration in wanted:
             self._carry_out(migration)
         if not self._kernel.idle:

@@ -11,6 +11,7 @@ from agentservesim.fleet.reports import Reports
 from agentservesim.fleet.servers import Server
 from agentservesim.kernel import Kernel
 from agentservesim.model import InputError, to_ps, to_s
+from agentservesim.policies.asking import fault_of
 from agentservesim.policies.protocols import (
     Choice,
     InstanceView,
@@ -53,13 +54,8 @@ class Dispatcher:
         """Where a turn goes. There are no scores where there is no choice."""
         try:
             answer = self.policy.route(turn, self.views, to_s(self._kernel.now))
-        except InputError:
-            raise
         except Exception as error:
-            raise InputError(
-                f"{self.name}: route() of turn {turn.turn_index} of program '{turn.program_id}' raised "
-                f"{type(error).__name__}: {error}"
-            ) from error
+            raise fault_of(self._named("route", turn), error) from error
         choice = answer if isinstance(answer, Choice) else Choice(answer)
         if type(choice.index) is not int or not 0 <= choice.index < len(self._live):
             choice = replace(choice, index=self._checked(choice.index, turn))
@@ -72,17 +68,19 @@ class Dispatcher:
         if isinstance(index, SupportsIndex) and 0 <= index.__index__() < len(self._live):
             return index.__index__()
         raise InputError(
-            f"{self.name}: route() of turn {turn.turn_index} of program '{turn.program_id}' returned "
-            f"{index!r}; it must be the index of an instance, 0 to {len(self._live) - 1}"
+            f"{self._named('route', turn)} returned {index!r}; it must be the index of an instance, "
+            f"0 to {len(self._live) - 1}"
         )
 
     def _scores(self, scores: Sequence[float], turn: TurnView) -> Sequence[float]:
         if len(scores) == len(self._live):
             return ()
         raise InputError(
-            f"{self.name}: route() of turn {turn.turn_index} of program '{turn.program_id}' gave "
-            f"{len(scores)} scores; there are {len(self._live)} instances"
+            f"{self._named('route', turn)} gave {len(scores)} scores; there are {len(self._live)} instances"
         )
+
+    def _named(self, name: str, turn: TurnView) -> str:
+        return f"{self.name}: {name}() of turn {turn.turn_index} of program '{turn.program_id}'"
 
     # ---- news ---------------------------------------------------------------------------------
 
@@ -107,7 +105,4 @@ class Dispatcher:
         try:
             self.policy.observe(event)
         except Exception as error:
-            raise InputError(
-                f"{self.name}: observe() of turn {event.turn.turn_index} of program "
-                f"'{event.turn.program_id}' raised {type(error).__name__}: {error}"
-            ) from error
+            raise fault_of(self._named("observe", event.turn), error) from error

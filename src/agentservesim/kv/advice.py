@@ -9,6 +9,7 @@ from typing import Any
 from agentservesim.kv.config import HBM
 from agentservesim.lookup import near_or_all
 from agentservesim.model import InputError
+from agentservesim.policies.asking import fault_of, tick_ps
 from agentservesim.policies.protocols import ChainView, Event, GapEnded, OraclePolicy, Placement, ServerView
 
 FARTHEST_S = 1e6 * 86400
@@ -31,9 +32,7 @@ class Advice:
         spill = getattr(policy, "spill", None) or {}
         self.spill = self._spill(spill, (HBM, *tiers)) if tiers else {}
         self.min_hits = self._whole("min_hits")
-        tick_s = getattr(policy, "tick_s", 0.0) or 0.0
-        if not (isinstance(tick_s, (int, float)) and isfinite(tick_s) and tick_s >= 0):
-            raise InputError(f"{self._name}: tick_s is {tick_s!r}; it must be a time in seconds, 0 for never")
+        tick_ps(policy, self._name)
 
     def place(self, chain: ChainView, server: ServerView) -> Placement:
         """Where a session's KV is to be."""
@@ -89,9 +88,7 @@ class Advice:
 
     def _failed(self, name: str, program: str, error: Exception) -> InputError:
         whose = f" of program '{program}'" if program else ""
-        if isinstance(error, InputError):
-            return error
-        return InputError(f"{self._name}: {name}(){whose} raised {type(error).__name__}: {error}")
+        return fault_of(f"{self._name}: {name}(){whose}", error)
 
     def _checked(self, call: str, chain: ChainView, placement: object) -> Placement:
         if not isinstance(placement, Placement) or placement.tier not in self._known:
