@@ -21,9 +21,7 @@ def test_a_policy_without_a_tick_is_never_asked() -> None:
 
 @pytest.mark.parametrize("tick_s", [-1.0, float("inf"), float("nan"), "5"])
 def test_what_is_no_time_is_refused(tick_s: object) -> None:
-    with pytest.raises(
-        InputError, match="^router X: tick_s is .*; it must be a time in seconds, 0 for never"
-    ):
+    with pytest.raises(InputError, match=r"^router X: tick_s is .*; it must be a time"):
         tick_ps(SimpleNamespace(tick_s=tick_s), "router X")
 
 
