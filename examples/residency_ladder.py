@@ -11,6 +11,7 @@ tokens that it generates.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
@@ -18,14 +19,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from agentservesim.model import Dependency, Program, Segment, ToolCall, Turn, Workload, to_ps
 from agentservesim.policies.protocols import ChainView, OraclePolicy
 from agentservesim.policies.residency.drop import Drop
 from agentservesim.policies.residency.infercept import Held, InferCept
 from agentservesim.policies.residency.lru import Lru
 from agentservesim.random import stream
 from agentservesim.scenario import Scenario, simulate
-from agentservesim.workload.write import write_trace
 
 
 class Kind(NamedTuple):
@@ -90,31 +89,22 @@ MEMORY = {
 }
 
 
-def programs(count: int, rate: float, seed: int) -> Workload:
-    """Kinds in equal parts, Poisson arrivals, exponential numbers and lengths of calls, growing contexts."""
-    random, made, arrival_s = stream(seed, "ladder"), [], 0.0
-    for number in range(count):
+def programs(count: int, rate: float, seed: int) -> str:
+    """A trace: kinds in equal parts, Poisson arrivals, exponential numbers and lengths of calls, growing
+    contexts."""
+    random, lines, arrival_s = stream(seed, "ladder"), [], 0.0
+    for _ in range(count):
         arrival_s += random.exponential(1 / rate)
         name = list(KINDS)[random.integers(len(KINDS))]
-        kind, content, run = KINDS[name], Segment(), []
+        kind, run = KINDS[name], []
         turns = 1 + max(1, round(random.exponential(kind.calls)))
-        end = max(64, kind.context - (REPLY + RETURNED) * turns // 2) + REPLY
+        prompt = max(64, kind.context - (REPLY + RETURNED) * turns // 2)
         for index in range(turns):
-            run.append(
-                Turn(
-                    id=f"{number}:{index}",
-                    index=index,
-                    session_id="main",
-                    prompt_tokens=end - REPLY,
-                    output_tokens=REPLY,
-                    path=((content, end),),
-                    dependencies=(Dependency(index - 1),) if index else (),
-                    tools=(ToolCall(name, to_ps(random.exponential(kind.gap_s))),),
-                )
-            )
-            end += REPLY + RETURNED
-        made.append(Program(f"p{number}", to_ps(arrival_s), tuple(run)))
-    return Workload(tuple(made))
+            call = {"name": name, "duration_s": random.exponential(kind.gap_s)}
+            new_tokens = RETURNED if index else prompt
+            run.append({"new_tokens": new_tokens, "output_tokens": REPLY, "tools": [call]})
+        lines.append(json.dumps({"arrival_s": arrival_s, "turns": run}) + "\n")
+    return "".join(lines)
 
 
 def row(name: str, trace: Path) -> str:
@@ -149,7 +139,7 @@ def main() -> None:
     print("|---|---:|---:|---:|---:|---:|")
     with TemporaryDirectory() as folder:
         trace = Path(folder, "ladder.jsonl")
-        write_trace(programs(options.programs, options.rate, options.seed), trace)
+        trace.write_text(programs(options.programs, options.rate, options.seed))
         for name in RUNGS:
             print(row(name, trace), flush=True)
 

@@ -168,7 +168,7 @@ def test_continuum_is_flat_in_the_number_of_turns_where_vllm_grows(tmp_path: Pat
 
 def test_discarding_is_the_lowest_rung_of_the_ladder(tmp_path: Path) -> None:
     script, trace = runpy.run_path(str(FOLDER / "residency_ladder.py")), tmp_path / "ladder.jsonl"
-    script["write_trace"](script["programs"](80, 2.0, 0), trace)
+    trace.write_text(script["programs"](80, 2.0, 0))
     vllm, swap, best = (
         float(script["row"](rung, trace).split("|")[2]) for rung in ("vLLM", "+ swap", "min-waste")
     )
