@@ -144,6 +144,33 @@ class SegmentBlocks:
                 return lane
         return None
 
+    def oldest(self, at: int, limit: int, ranges: list[Range]) -> tuple[int, int]:
+        """Append ranges of the oldest copies of blocks [at, limit), up to the first that is absent.
+
+        Returns the end of the run and how many of its blocks are unreferenced.
+        """
+        free = 0
+        while at < limit:
+            having = [lane for lane in self.lanes if lane.run(at, at + 1)[0] > at]
+            if not having:
+                break
+            oldest = min(having, key=lambda lane: lane.age(at))
+            # Up to the next border no lane's coverage or age changes.
+            stop = min(lane.border(at, limit) for lane in self.lanes)
+            free += oldest.run(at, stop)[1]
+            if ranges and ranges[-1][0] is oldest and ranges[-1][2] == at:
+                ranges[-1] = (oldest, ranges[-1][1], stop)
+            else:
+                ranges.append((oldest, at, stop))
+            at = stop
+        return at, free
+
+    def catch_up(self, but: Holding | None = None) -> None:
+        """See to it that what the writers, `but` one, have written is here."""
+        for writer in self.writers:
+            if writer is not but and writer.catch_up is not None:
+                writer.catch_up()
+
 
 Range = tuple[Lane, int, int]
 """Blocks [first, end) of a lane."""

@@ -101,41 +101,19 @@ class BlockPool:
                 continue
             home = self._segments.get(segment)
             if home is not None:
-                for writer in home.writers:
-                    if writer.catch_up is not None:
-                        writer.catch_up()
+                if home.writers:
+                    home.catch_up()
                 if len(home.lanes) == 1:
                     stop, unused = home.lanes[0].run(at, limit)
                     if stop > at:
                         ranges.append((home.lanes[0], at, stop))
                 else:
-                    stop, unused = self._oldest(home, at, limit, ranges)
+                    stop, unused = home.oldest(at, limit, ranges)
                 free += unused
                 at = stop
             if at < limit:
                 return Hit(ranges, at, free, segment)
         return Hit(ranges, at, free, None)
-
-    def _oldest(self, home: SegmentBlocks, at: int, limit: int, ranges: list[Range]) -> tuple[int, int]:
-        """Append ranges of the oldest copies of blocks [at, limit), up to the first that is absent.
-
-        Returns the end of the run and how many of its blocks are unreferenced.
-        """
-        lanes, free = home.lanes, 0
-        while at < limit:
-            having = [lane for lane in lanes if lane.run(at, at + 1)[0] > at]
-            if not having:
-                break
-            oldest = min(having, key=lambda lane: lane.age(at))
-            # Up to the next border no lane's coverage or age changes.
-            stop = min(lane.border(at, limit) for lane in lanes)
-            free += oldest.run(at, stop)[1]
-            if ranges and ranges[-1][0] is oldest and ranges[-1][2] == at:
-                ranges[-1] = (oldest, ranges[-1][1], stop)
-            else:
-                ranges.append((oldest, at, stop))
-            at = stop
-        return at, free
 
     # ---- taking and giving back ---------------------------------------------------------------
 
@@ -235,9 +213,7 @@ class BlockPool:
         if home is None:
             home = self._segments[segment] = SegmentBlocks(segment)
         elif home.writers:
-            for writer in home.writers:
-                if writer is not holding and writer.catch_up is not None:
-                    writer.catch_up()
+            home.catch_up(holding)
         ranges = holding.ranges
         lane = None
         if ranges:
@@ -316,9 +292,7 @@ class BlockPool:
                 home = self._segments.get(segment)
                 if home is None:
                     home = self._segments[segment] = SegmentBlocks(segment)
-                for writer in home.writers:
-                    if writer.catch_up is not None:
-                        writer.catch_up()
+                home.catch_up()
                 if self.answers.askers:
                     self.answers.changed(segment)
                 home.writers.append(holding)
