@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from agentservesim.engine.request import Request
 from agentservesim.engine.step import Step
 from agentservesim.model import Path
+from agentservesim.testing.audit import audit_pool
 from tests.engine.fleets import draw_fleet
 from tests.engine.runs import InstanceRun
 from tests.engine.scenarios import Arrival, InstanceScenario, KnottedStepTime, draw_instances
@@ -31,7 +32,7 @@ def audited(run: InstanceRun) -> None:
         before = kernel.now
         for index, instance in enumerate(run.instances):
             pool = instance.scheduler.pool
-            pool.audit(run.holdings(index))
+            audit_pool(pool, run.holdings(index))
             assert 0 <= pool.free < pool.num_blocks
             assert len(instance.scheduler.running) <= instance.config.max_num_seqs
 
@@ -61,7 +62,7 @@ def test_every_request_is_served_once_and_leaves_nothing_behind(seed: int, leap:
         assert instance.load == 0
         assert not scheduler.running
         assert not scheduler.waiting.queue
-        scheduler.pool.audit([])
+        audit_pool(scheduler.pool, [])
         assert scheduler.pool.free == scheduler.pool.num_blocks - 1
         assert scheduler.pool.contended == 0
         assert not any(home.writers for home in scheduler.pool._segments.values())

@@ -17,6 +17,7 @@ from agentservesim.engine.request import Request
 from agentservesim.engine.wave import Wave
 from agentservesim.kernel import Kernel
 from agentservesim.model import InputError
+from agentservesim.testing.audit import audit_pool
 from tests.engine.runs import InstanceRun, Tape
 from tests.engine.scenarios import InstanceScenario, KnottedStepTime, draw_instances
 from tests.engine.test_wave import KnottedWaveTime
@@ -122,7 +123,7 @@ def test_conservation(seed: int) -> None:
     run = InstanceRun(scenario, leap=True)
     while run.kernel.step():
         for index, instance in enumerate(run.instances):
-            instance.scheduler.pool.audit(run.holdings(index))
+            audit_pool(instance.scheduler.pool, run.holdings(index))
     assert len(run.finished) == len(scenario.arrivals)
     for index, config in enumerate(scenario.configs):
         steps = run.tape.steps.get(index, [])

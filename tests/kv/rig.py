@@ -13,6 +13,7 @@ from agentservesim.kv.residency import Chain, Residency, ResidencyRecord, Transf
 from agentservesim.kv.tiers import KvShape, build_tiers
 from agentservesim.model import PS_PER_S, Path
 from agentservesim.policies.protocols import CACHE, ChainView, Placement, ServerView
+from agentservesim.testing.audit import audit_pool
 from tests.paths import fork, root
 
 BLOCK = 4
@@ -116,10 +117,10 @@ class Rig:
 
     def audit(self) -> None:
         for model in self.models:
-            model.pool.audit(model.holdings(model.pool))
+            audit_pool(model.pool, model.holdings(model.pool))
         pools = {tier.pool for model in self.models for tier in model.tiers}
         for pool in pools:
-            pool.audit([holding for model in self.models for holding in model.holdings(pool)])
+            audit_pool(pool, [holding for model in self.models for holding in model.holdings(pool)])
 
 
 def _nothing() -> None:

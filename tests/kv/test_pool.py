@@ -6,6 +6,7 @@ import pytest
 
 from agentservesim.kv.pool import BlockPool, Hit, Holding
 from agentservesim.model import Path
+from agentservesim.testing.audit import audit_pool
 from tests.kv.evictions import Evictions, recorder
 from tests.paths import cut, fork, longer, root
 
@@ -137,10 +138,10 @@ def test_shared_blocks_are_free_when_the_last_one_lets_go() -> None:
     a = put(pool, fork(trunk, 8, 12))
     b = put(pool, fork(trunk, 8, 12))
     assert pool.used == 4
-    pool.audit([a, b])
+    audit_pool(pool, [a, b])
     pool.release(a)
     assert pool.used == 3
-    pool.audit([b])
+    audit_pool(pool, [b])
     pool.release(b)
     put(pool, root(24))
     leaf_a, leaf_b, stem = a.path[1][0], b.path[1][0], trunk[0][0]
@@ -186,7 +187,7 @@ def test_of_duplicates_the_one_hashed_first_is_hit() -> None:
     pool.release(younger)
     hit = pool.lookup(older.path, 2)
     assert (hit.blocks, hit.free) == (2, 0), "the younger copy would have cost two free blocks"
-    pool.audit([older])
+    audit_pool(pool, [older])
 
 
 def test_of_duplicates_the_older_is_hit_even_when_only_the_younger_is_in_use() -> None:
@@ -200,7 +201,7 @@ def test_of_duplicates_the_older_is_hit_even_when_only_the_younger_is_in_use() -
     assert (hit.blocks, hit.free) == (2, 1), "first block of the older copy, second of the younger"
     both = Holding(younger.path)
     pool.acquire(both, hit)
-    pool.audit([younger, other, both])
+    audit_pool(pool, [younger, other, both])
     assert pool.free == 0
 
 
@@ -238,7 +239,7 @@ def test_without_caching_nothing_is_hashed_hit_or_evicted() -> None:
     assert (pool.free, pool.cached, hit_blocks(pool, path)) == (3, 0, 0)
     holding = put(pool, path)
     assert (holding.blocks, holding.hashed, evicted, pool.free) == (3, 0, [], 0)
-    pool.audit([holding])
+    audit_pool(pool, [holding])
 
 
 def test_on_hash_tells_what_became_visible() -> None:
@@ -277,7 +278,7 @@ def test_a_writer_catches_up_before_its_segment_is_looked_at() -> None:
     assert not pool.is_being_written(path[0][0])
     assert hit_blocks(pool, path) == 3
     assert asked == [1]
-    pool.audit([writer])
+    audit_pool(pool, [writer])
 
 
 def test_two_writers_of_one_segment_contend_and_a_release_ends_writing() -> None:
@@ -293,18 +294,18 @@ def test_two_writers_of_one_segment_contend_and_a_release_ends_writing() -> None
     assert pool.is_being_written(path[0][0])
     pool.release(b)
     assert not pool.is_being_written(path[0][0])
-    pool.audit([])
+    audit_pool(pool, [])
 
 
 def test_the_audit_notices_a_ledger_that_does_not_balance() -> None:
     pool, _ = watched(9)
     holding = put(pool, root(10))
-    pool.audit([holding])
+    audit_pool(pool, [holding])
     with pytest.raises(AssertionError):
-        pool.audit([])
+        audit_pool(pool, [])
     pool.free -= 1
     with pytest.raises(AssertionError):
-        pool.audit([holding])
+        audit_pool(pool, [holding])
 
 
 def test_work_per_turn_does_not_depend_on_the_length_of_the_context() -> None:
@@ -332,4 +333,4 @@ def test_what_is_referenced_alike_again_is_one_extent_again() -> None:
         ]
         pool.release(shorter)
         assert [(x.first, x.end, x.refs) for x in lane.extents] == [(0, 100, 1)]
-    pool.audit([longest])
+    audit_pool(pool, [longest])

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from agentservesim.kv.pool import BlockPool, Hit, Holding
 from agentservesim.model import Path, Segment
+from agentservesim.testing.audit import audit_pool
 from tests.kv.evictions import Evictions, recorder
 from tests.kv.reference import Content, Owner, ReferencePool
 from tests.paths import fork, longer, root, tokens_of
@@ -207,7 +208,7 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def the_ledger_balances(self) -> None:
         if not any(both.writing for both in self.live):
-            self.pool.audit([both.holding for both in self.live])
+            audit_pool(self.pool, [both.holding for both in self.live])
             assert [b.holding.blocks for b in self.live] == [len(b.owner.blocks) for b in self.live]
             assert [b.holding.hashed for b in self.live] == [b.owner.hashed for b in self.live]
             queue = self.reference.queue
@@ -218,7 +219,7 @@ class PoolMachine(RuleBasedStateMachine):
         for both in self.live:
             self.pool.release(both.holding)
             self.reference.release(both.owner)
-        self.pool.audit([])
+        audit_pool(self.pool, [])
         assert self.pool.free == self.pool.num_blocks - 1
         # Whoever takes everything evicts all that is cached, in the order of the reference.
         last = Owner([])

@@ -148,7 +148,7 @@ class BlockPool:
         count -= self._blanks
         self.blank -= self._blanks
         self._blanks = 0
-        watched = self.on_shortage is not None or self.on_condemn is not None
+        watched = self.is_watched
         while count:
             extent = self._queue.first
             if watched and not extent.condemned:
@@ -388,9 +388,7 @@ class BlockPool:
     @property
     def ready(self) -> int:
         """Blocks that can be taken without anybody being asked or told."""
-        if self.on_shortage is None and self.on_condemn is None:
-            return self.free
-        return self._blanks + self._queue.condemned_blocks
+        return self._blanks + self._queue.condemned_blocks if self.is_watched else self.free
 
     @property
     def is_blank(self) -> bool:
@@ -423,34 +421,3 @@ class BlockPool:
                 if len(ranges) >= extent.refs:
                     freed += sum(blocks for blocks, refs in counts(extent, ranges) if refs == extent.refs)
         return freed
-
-    def audit(self, holdings: list[Holding]) -> None:
-        """Recount everything; AssertionError if the ledger does not balance.
-
-        `holdings` are all live ones, caught up. A test's tool: it walks every extent.
-        """
-        covered = covers(holdings)
-        for holding in holdings:
-            hashed = sum(end - first for _, first, end in holding.ranges)
-            assert hashed == holding.hashed - holding.start
-            assert holding.hashed <= holding.blocks
-        used = sum(h.blocks - h.hashed for h in holdings)
-        queued = {id(x) for x in self._queue}
-        for segment, home in self._segments.items():
-            assert home.segment is segment
-            assert home.lanes or home.writers
-            for lane in home.lanes:
-                assert lane.extents
-                assert lane.home is home
-                at = -1
-                for extent in lane.extents:
-                    assert extent.lane is lane
-                    assert at <= extent.first < extent.end
-                    at = extent.end
-                    assert {refs for _, refs in counts(extent, covered.get(lane, []))} == {extent.refs}
-                    assert (extent.refs == 0) == (id(extent) in queued)
-                    used += (extent.end - extent.first) if extent.refs else 0
-        assert used == self.used
-        queue_blocks = self._blanks + sum(x.end - x.first for x in self._queue)
-        assert queue_blocks == self.free
-        assert self.blank == self._blanks + sum(x.end - x.first for x in self._queue if x.lane is None)

@@ -19,6 +19,7 @@ from agentservesim.kv.tiers import KvShape
 from agentservesim.model import PS_PER_S, Program, StepRecord, Turn, TurnRecord, Workload, to_s
 from agentservesim.policies import load_policy
 from agentservesim.policies.protocols import InstanceView, Router, TurnView
+from agentservesim.testing.audit import audit_pool
 from agentservesim.testing.residency_cases import BLOCK, BLOCK_BYTES, MS, Case
 
 MOST_EVENTS = 2_000_000
@@ -223,9 +224,9 @@ def audit(fleet: Fleet) -> None:
             held += memory.holdings() + memory.residency.holdings(scheduler.pool)
             for tier in memory.residency.tiers:
                 tiers.setdefault(tier.pool, []).extend(memory.residency.holdings(tier.pool))
-        scheduler.pool.audit(held)
+        audit_pool(scheduler.pool, held)
     for pool, held in tiers.items():
-        pool.audit(held)
+        audit_pool(pool, held)
 
 
 def _check_sum(residency: Residency) -> Callable[[Numbers], None]:
