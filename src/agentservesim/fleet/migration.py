@@ -53,6 +53,7 @@ class Migrations:
         self._later: dict[Session, Move] = {}
         self._directed: dict[str, int] = {}
         self._busy_ps = 0
+        self._seen = replace(fleet)
         every_ps = tick_ps(policy, self._name)
         self.watches = getattr(policy, "rebalance", None) is not None and every_ps > 0
         if self.watches:
@@ -95,8 +96,9 @@ class Migrations:
     # ---- what the policy says -----------------------------------------------------------------
 
     def _tick(self) -> None:
+        self._seen.held, self._seen.instances = self._fleet.held, self._dispatcher.views
         try:
-            wanted = list(self._policy.rebalance(replace(self._fleet, instances=self._dispatcher.views)))
+            wanted = list(self._policy.rebalance(self._seen))
         except Exception as error:
             raise fault_of(f"{self._name}: rebalance()", error) from error
         for migration in wanted:

@@ -95,6 +95,8 @@ class Pins:
         if running:
             soft = [pin for pin in self._pins if pin.until_ps > now and not (pin.hard or pin.loading)]
             order += sorted(soft, key=self._deadline, reverse=True)
+        if not order:
+            return False
         # One is enough nearly always, and soon counted.
         freed = (self._pool.freed_by([pin.holding for pin in some]) for some in (order[:1], order))
         if not any(count >= blocks for count in freed):

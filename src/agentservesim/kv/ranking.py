@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from agentservesim.kernel import Kernel
 from agentservesim.kv.advice import Advice
 from agentservesim.kv.pool import BlockPool, Holding
 from agentservesim.kv.sessions import Chain
-from agentservesim.model import Path, shared_tokens
+from agentservesim.model import Path, Segment
 
 if TYPE_CHECKING:
     from agentservesim.kv.residency import Residency
@@ -36,6 +36,8 @@ class Ranking:
         self._advice = advice
         self._sharers = sharers
         self._ended: deque[tuple[Path, int]] = deque()
+        self._paths: dict[Chain, Path] = {}
+        self._holders: dict[Segment, dict[Chain, int]] = defaultdict(dict)
 
     def ends(self, path: Path, blocks: int) -> None:
         """A session is over; it left the first `blocks` blocks of a path."""
@@ -45,11 +47,8 @@ class Ranking:
         """`blocks` blocks with content are about to be evicted; returns how many were chosen."""
         if self._asked_ps != self._kernel.now:
             self._ask()
-        present = {
-            chain: None for sharer in self._sharers for chain in sharer.chains.values() if chain.blocks
-        }
-        ranked = [chain for chain in self._order if chain in present]
-        later = list(dict.fromkeys([*ranked, *present]))
+        later = self._present()
+        ranked = [chain for chain in self._order if chain in later]
         chosen: list[tuple[Path, int, int]] = []
         ended = self._ended
         while ranked and ended and blocks > 0:
@@ -57,10 +56,11 @@ class Ranking:
             if free <= blocks:
                 ended.popleft()
             blocks -= free
-        for number, chain in enumerate(ranked):
+        for chain in ranked:
             if blocks <= 0:
                 break
-            blocks -= self._choose(chain.path, chain.blocks, later[number + 1 :], chosen)
+            later.discard(chain)
+            blocks -= self._choose(chain.path, chain.blocks, later, chosen)
         total = 0
         for path, first, end in reversed(chosen):
             holding, hit = Holding(path, first, first, first), self._pool.lookup(path, end, first)
@@ -69,26 +69,60 @@ class Ranking:
             self._pool.release(holding, evict_first=True)
         return total
 
+    def _present(self) -> set[Chain]:
+        """The chains that have something to keep; who goes through which segment is brought up to date."""
+        paths = self._paths
+        present = {chain for sharer in self._sharers for chain in sharer.chains.values() if chain.blocks}
+        for chain in present:
+            if paths.get(chain) is not chain.path:
+                self._follow(chain, chain.path)
+        if len(paths) > len(present):
+            for chain in [chain for chain in paths if chain not in present]:
+                self._follow(chain, ())
+        return present
+
+    def _follow(self, chain: Chain, path: Path) -> None:
+        """A chain has another path, or none any more."""
+        for segment, _ in self._paths.pop(chain, ()):
+            del self._holders[segment][chain]
+            if not self._holders[segment]:
+                del self._holders[segment]
+        for segment, end in path:
+            self._holders[segment][chain] = end
+        if path:
+            self._paths[chain] = path
+
     def _ask(self) -> None:
         """Have the policy put the chains in order."""
         self._asked_ps = self._kernel.now
-        views, chains = [], {}
-        for sharer in self._sharers:
-            for chain in sharer.chains.values():
-                if chain.blocks:
-                    views.append(sharer.view(chain))
-                    chains[sharer.index, *chain.session] = chain
+        views = [
+            sharer.view(chain) for sharer in self._sharers for chain in sharer.chains.values() if chain.blocks
+        ]
         order = self._advice.rank(self._tier, views, self._sharers[0].server)
-        named = (chains.pop((view.instance, view.program_id, view.session_id), None) for view in order)
-        self._order = [chain for chain in named if chain is not None]
+        at = {sharer.index: sharer.chains for sharer in self._sharers}
+        named = [at.get(view.instance, {}).get((view.program_id, view.session_id)) for view in order]
+        self._order = list(dict.fromkeys(chain for chain in named if chain is not None and chain.blocks))
 
-    def _choose(
-        self, path: Path, end: int, later: Sequence[Chain], chosen: list[tuple[Path, int, int]]
-    ) -> int:
+    def _choose(self, path: Path, end: int, later: set[Chain], chosen: list[tuple[Path, int, int]]) -> int:
         """Choose a chain's blocks behind what it shares with later ones; returns how many are free."""
-        shared = max((shared_tokens(path, chain.path) for chain in later), default=0)
-        first = min(shared // self._pool.block_size, end)
+        first = min(self._shared_tokens(path, later) // self._pool.block_size, end)
         free = self._pool.lookup(path, end, first).free
         if free:
             chosen.append((path, first, end))
         return free
+
+    def _shared_tokens(self, path: Path, others: set[Chain]) -> int:
+        """The most leading tokens that a path shares with the path of another chain."""
+        shared = 0
+        for segment, end in path:
+            reach = 0
+            for chain, stop in self._holders.get(segment, {}).items():
+                if stop > reach and chain in others:
+                    reach = stop
+                    if reach >= end:
+                        break
+            if reach:
+                shared = min(reach, end)
+            if reach < end:
+                break
+        return shared

@@ -113,6 +113,7 @@ def test_saga_serves_by_service_over_the_tenants_share() -> None:
         policy.observe(TurnArrived(ARequest(program.program_id, program)))
     for program in (busy[0], lone):
         program.service_s, program.turns_done = 2.0, 2
+        policy.observe(TurnFinished(ARequest(program=program)))
     # At 50 s the deadline is 50 s away. What is left: 1 s for each, being a turn of those who are ahead of
     # the mean. Shares: busy 3 * 1 / 50 = 0.06, lone 1 / 50 = 0.02.
     assert policy.key(ARequest(program=busy[0]), 50.0) == pytest.approx(1000 * 2.0 / 0.06)
@@ -120,6 +121,7 @@ def test_saga_serves_by_service_over_the_tenants_share() -> None:
     assert policy.key(ARequest(program=busy[1]), 50.0) == 0.0
     # Past its deadline, a program counts as if it had slack_s = 1 s left: 1 / 1.
     lone.hints = {"deadline_s": 20.0}
+    policy.observe(TurnArrived(ARequest(program=lone)))
     assert policy.key(ARequest(program=lone), 51.0) == pytest.approx(1000 * 2.0 / 1.0)
 
 

@@ -79,12 +79,14 @@ class Saga:
     def rank(self, tier: str, chains: Sequence[ChainView], server: ServerView) -> list[ChainView]:
         """Sessions in their gap, highest score first; those that are back are left to LRU."""
         away = [c for c in chains if (c.program_id, c.session_id) not in self._returned]
-        oldest = max((server.now_s - c.gap_started_s for c in away), default=0.0) or 1.0
-        largest = max((c.kept_tokens[tier] for c in away), default=0) or 1
-        scores: Mapping[tuple[str, str], float] = {
-            (c.program_id, c.session_id): self.recency * (server.now_s - c.gap_started_s) / oldest
+        now_s = server.now_s
+        ages = [now_s - c.gap_started_s for c in away]
+        sizes = [c.kept_tokens[tier] for c in away]
+        oldest, largest = max(ages, default=0.0) or 1.0, max(sizes, default=0) or 1
+        scores = [
+            self.recency * age / oldest
             + self.reuse * (1 - self.survival(c.turns_done))
-            + self.size * c.kept_tokens[tier] / largest
-            for c in away
-        }
-        return sorted(away, key=lambda c: -scores[c.program_id, c.session_id])
+            + self.size * size / largest
+            for c, age, size in zip(away, ages, sizes, strict=True)
+        ]
+        return [away[i] for i in sorted(range(len(away)), key=lambda i: -scores[i])]

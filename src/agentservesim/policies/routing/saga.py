@@ -39,6 +39,8 @@ class SagaRouter:
 
     def rebalance(self, fleet: FleetView) -> Iterator[Move]:
         """One turn for the first instance that has nothing to admit."""
+        if len(fleet.instances) == 1:
+            return
         empty = [instance.waiting == 0 for instance in fleet.instances]
         idle = [index for index, now in enumerate(empty) if now and self._was_empty[index]]
         self._was_empty = empty

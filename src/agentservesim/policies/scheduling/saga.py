@@ -16,6 +16,9 @@ from agentservesim.policies.protocols import (
     TurnFinished,
 )
 
+Standing = tuple[ProgramView, float, float]
+"""A program that is active, the service it still needs and its deadline, in seconds."""
+
 
 @dataclass
 class SagaShare:
@@ -36,10 +39,11 @@ class SagaShare:
         "deadline_s": "every program has the deadline of the parameter",
         "tenant": "all programs have one share",
     }
-    _active: dict[str, ProgramView] = field(default_factory=dict, init=False, repr=False)
+    _active: dict[str, Standing] = field(default_factory=dict, init=False, repr=False)
     _served: dict[str, float] = field(default_factory=dict, init=False, repr=False)
     _mean: tuple[int, float] = field(default=(0, 1.0), init=False, repr=False)
     _shares: dict[str, float] = field(default_factory=dict, init=False, repr=False)
+    _stale: bool = field(default=False, init=False, repr=False)
     _at: int = field(default=-1, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -50,30 +54,44 @@ class SagaShare:
         """1000 * service of the program / share of the tenant."""
         if int(now_s / self.tick_s) != self._at:
             self._at = int(now_s / self.tick_s)
-            self._shares = {}
-            for program in self._active.values():
-                share = self._shares.get(program.tenant, 0.0) + self._urgency(program, now_s)
-                self._shares[program.tenant] = share
+            self._look(now_s)
         program = request.program
-        share = self._shares.get(program.tenant) or self._urgency(program, now_s)
+        share = self._shares.get(program.tenant)
+        if not share:
+            _, left_s, due_s = self._standing(program)
+            share = left_s / max(self.slack_s, due_s - now_s)
         return 1000 * program.service_s / share
 
-    def _urgency(self, program: ProgramView, now_s: float) -> float:
+    def _look(self, now_s: float) -> None:
+        """Sum the urgency of every tenant's programs."""
+        if self._stale:
+            self._active = {name: self._standing(program) for name, (program, _, _) in self._active.items()}
+            self._stale = False
+        shares, slack_s = dict[str, float](), self.slack_s
+        for program, left_s, due_s in self._active.values():
+            rest_s = due_s - now_s
+            urgency = left_s / (rest_s if rest_s > slack_s else slack_s)
+            shares[program.tenant] = shares.get(program.tenant, 0.0) + urgency
+        self._shares = shares
+
+    def _standing(self, program: ProgramView) -> Standing:
+        """What is left of a program, in seconds of service, and when it is due."""
         turn_s = program.service_s / program.turns_done if program.turns_done else 1.0
-        left_s = max(self._mean[1] - program.service_s, turn_s, 1e-9)
         hint = program.hints.get("deadline_s")
         deadline_s = hint if isinstance(hint, (int, float)) else self.deadline_s
-        return left_s / max(self.slack_s, program.arrival_s + deadline_s - now_s)
+        left_s = max(self._mean[1] - program.service_s, turn_s, 1e-9)
+        return program, left_s, program.arrival_s + deadline_s
 
     def observe(self, event: SchedulerEvent) -> None:
         """Know who is active, and how much service programs have."""
-        if isinstance(event, TurnArrived):
-            self._active[event.request.program.program_id] = event.request.program
-        elif isinstance(event, TurnFinished):
-            program = event.request.program
-            self._served[program.program_id] = program.service_s
-        elif isinstance(event, ProgramEnded):
+        if isinstance(event, ProgramEnded):
             self._active.pop(event.program_id, None)
             count, mean = self._mean
             service_s = self._served.pop(event.program_id, 0.0)
             self._mean = count + 1, (mean * count + service_s) / (count + 1)
+            self._stale = True
+        elif isinstance(event, (TurnArrived, TurnFinished)):
+            program = event.request.program
+            self._active[program.program_id] = self._standing(program)
+            if isinstance(event, TurnFinished):
+                self._served[program.program_id] = program.service_s
