@@ -12,7 +12,7 @@ import pytest
 
 from agentservesim.model import Dependency, Turn, Workload
 from agentservesim.workload import ReadOptions, read_trace, trace_stats, write_trace
-from agentservesim.workload.stats import unlimited_hits
+from agentservesim.workload.content import unlimited_hits
 
 pytestmark = pytest.mark.real
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from agentservesim.workload import TraceStats, synthesise, trace_stats
-from agentservesim.workload.stats import Spread, unlimited_hits
+from agentservesim.workload.content import unlimited_hits
+from agentservesim.workload.stats import Spread
 
 
 def turn(new: int, out: int, **extra: Any) -> dict[str, Any]:

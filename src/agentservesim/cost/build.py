@@ -22,6 +22,9 @@ from agentservesim.cost.tablefiles import read_tables, step_tables
 from agentservesim.cost.tables import Tables
 from agentservesim.model import InputError, to_ps
 
+COMPUTED = "computed: memory x utilisation - weights - activation peak"
+"""Where a number of KV blocks comes from that is not given."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -77,21 +80,13 @@ def build_cost(
         source = f"coefficients in {config.calibration}"
     else:
         step_time, source = _step_time(config, on, max_num_seqs, async_scheduling)
-    pinned = config.num_gpu_blocks
-    blocks = pinned or kv_blocks(
+    blocks = config.num_gpu_blocks or kv_blocks(
         on,
         block_size=block_size,
         max_num_batched_tokens=max_num_batched_tokens,
         max_num_seqs=max_num_seqs,
         gpu_memory_utilization=config.gpu_memory_utilization,
     )
-    provenance = {
-        "model": on.model.name,
-        "gpu": on.accelerator.source,
-        "step_time": source,
-        "host": f"{config.host_overhead_s:g} s a step, {config.prefill_overhead_s:g} s more with prefill",
-        "num_gpu_blocks": "given" if pinned else "computed: memory x utilisation - weights - activation peak",
-    }
     return Cost(
         step_time=step_time,
         num_gpu_blocks=blocks,
@@ -102,7 +97,13 @@ def build_cost(
         frontend_out_ps=to_ps(config.frontend_out_s),
         accelerators=on.ranks * on.stages,
         power=power_of(config, on.accelerator),
-        provenance=provenance,
+        provenance={
+            "model": on.model.name,
+            "gpu": on.accelerator.source,
+            "step_time": source,
+            "host": f"{config.host_overhead_s:g} s a step, {config.prefill_overhead_s:g} s more with prefill",
+            "num_gpu_blocks": "given" if config.num_gpu_blocks else COMPUTED,
+        },
     )
 
 

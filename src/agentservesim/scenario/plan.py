@@ -24,9 +24,9 @@ from agentservesim.policies.protocols import OraclePolicy
 from agentservesim.results.expenses import Use
 from agentservesim.results.recorder import Pool, Recorder
 from agentservesim.scenario.config import InstanceConfig, Scenario
+from agentservesim.workload.content import unlimited_hits
 from agentservesim.workload.hints import count_hints
 from agentservesim.workload.load import load_workload
-from agentservesim.workload.stats import unlimited_hits
 
 if TYPE_CHECKING:
     from agentservesim.results import Result

@@ -172,13 +172,18 @@ def play(
     audit(fleet)
     for pool in _pools(fleet):
         assert pool.used == pool.pinned == pool.in_flight == 0, "something holds blocks after the end"
+    _sum_up(outcome, fleet)
+    return outcome
+
+
+def _sum_up(outcome: Outcome, fleet: Fleet) -> None:
+    """What a fleet has to say of its whole run."""
     links = {link for r in fleet.residencies for tier in r.tiers for link in tier.links.values()}
     outcome.bytes_sent = sum(sum(link.bytes_moved) for link in links)
     if fleet.network is not None:
         outcome.bytes_sent += sum(link.bytes_moved[IN] for link in fleet.network.links)
     outcome.rejected = dict(fleet.rejected)
     outcome.forced_unpins = sum(residency.pins.forced_unpins for residency in fleet.residencies)
-    return outcome
 
 
 def watch(policy: object, log: list[tuple[float, str, object]], now_s: Callable[[], float]) -> None:

@@ -11,9 +11,10 @@ that turn; a reply that nobody sends back is a leaf of its own and does not brea
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from agentservesim.model import Path, Segment
+from agentservesim.model import Path, Segment, Turn
 
 Spot = tuple[Segment | None, int]
 """A segment and the position (exclusive) reached in it; `(None, 0)` is the root, before any token."""
@@ -89,6 +90,21 @@ def cut(spot: Spot, position: int) -> Spot:
     while segment is not None and segment.start >= position:
         segment = segment.parent
     return segment, position
+
+
+def unlimited_hits(turns: Iterable[Turn]) -> Iterator[int]:
+    """For each turn, the leading prompt tokens that some turn before it has had, in prompt or reply."""
+    seen: dict[Segment, int] = {}
+    for turn in turns:
+        hit = 0
+        for segment, end in turn.path:
+            known = seen.get(segment, 0)
+            hit = max(hit, min(known, end))
+            if known < end:
+                break
+        yield min(hit, turn.prompt_tokens)
+        for segment, end in turn.path:
+            seen[segment] = max(end, seen.get(segment, 0))
 
 
 def detached(path: Path, prompt: int) -> Path:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agentservesim.model import Dependency, Program, Segment, Turn, Workload, to_s
+from agentservesim.model import Dependency, Program, Turn, Workload, to_s
+from agentservesim.workload.content import unlimited_hits
 
 RESET = 0.8
 """A prompt below this share of the prompt before it in its session counts as a context reset."""
@@ -162,21 +163,6 @@ def trace_stats(workload: Workload) -> TraceStats:
         arrivals_cv=cv,
         notes=workload.notes,
     )
-
-
-def unlimited_hits(turns: Iterable[Turn]) -> Iterator[int]:
-    """For each turn, the leading prompt tokens that some turn before it has had, in prompt or reply."""
-    seen: dict[Segment, int] = {}
-    for turn in turns:
-        hit = 0
-        for segment, end in turn.path:
-            known = seen.get(segment, 0)
-            hit = max(hit, min(known, end))
-            if known < end:
-                break
-        yield min(hit, turn.prompt_tokens)
-        for segment, end in turn.path:
-            seen[segment] = max(end, seen.get(segment, 0))
 
 
 def _gaps(programs: Iterable[Program]) -> dict[str, list[float]]:
