@@ -67,6 +67,12 @@ class SavedRun:
         return self.folder / f"{table}.parquet"
 
 
+def by_instance(table: pl.DataFrame) -> dict[int, pl.DataFrame]:
+    """The rows of each instance that has any, by its index."""
+    parts = table.partition_by("instance", as_dict=True, maintain_order=True)
+    return {int(key[0]): rows for key, rows in parts.items()}
+
+
 def read_run(folder: str | Path) -> SavedRun:
     """Open a run folder. Raises InputError if it is none, or one of a version that is not known here."""
     place = Path(folder)

@@ -14,7 +14,7 @@ from agentservesim.experiment.sweep import SWEEP
 from agentservesim.model import InputError
 from agentservesim.report.comparison import PLACES
 from agentservesim.report.html.pictures import Picture
-from agentservesim.report.html.wording import number, seconds, share
+from agentservesim.report.html.wording import per_hour, seconds, share
 
 HEADLINES = (
     ("Program latency, mean", "program.latency_s.mean"),
@@ -198,7 +198,7 @@ def _tile(label: str, place: str, metric: Content) -> dict[str, Any]:
     best = metric["winner"] or (min if metric["better"] == "lower" else max)(
         means, key=lambda arm: means[arm]
     )
-    shown = seconds if metric["unit"] == "s" else share if metric["unit"] == "" else _per_hour
+    shown = seconds if metric["unit"] == "s" else share if metric["unit"] == "" else per_hour
     relative = metric["arms"][best]["relative"]
     detail = "the baseline" if relative is None else _change(relative)
     return {
@@ -208,10 +208,6 @@ def _tile(label: str, place: str, metric: Content) -> dict[str, Any]:
         "text": best if metric["winner"] else "no clear best",
         "detail": detail if metric["winner"] else f"best mean: {best}, {detail}",
     }
-
-
-def _per_hour(value: float) -> str:
-    return f"{number(value * 3600)}/h"
 
 
 def _change(relative: Content) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from agentservesim.report.html.series import Floats, bins, interval_average, rounded, step_average
-from agentservesim.report.saved_run import SavedRun
+from agentservesim.report.saved_run import SavedRun, by_instance
 
 STATES = ("pinned", "active", "in_flight", "cached")
 """From the axis up; what is left of a tier is free. Pinned is the KV of sessions in their gap."""
@@ -109,7 +109,7 @@ def _waiting(run: SavedRun, edges: Floats) -> dict[int, Floats]:
     """Turns that wait, for each instance that served any."""
     return {
         instance: interval_average(turns["ready_s"], turns["scheduled_s"], 1.0, edges)
-        for instance, turns in _by_instance(run.table("turns")).items()
+        for instance, turns in by_instance(run.table("turns")).items()
     }
 
 
@@ -121,19 +121,14 @@ def _used(run: SavedRun, edges: Floats) -> dict[int, Floats]:
             instance: interval_average(
                 turns["scheduled_s"], turns["finish_s"], _context_bytes(run, turns) / pools[instance], edges
             )
-            for instance, turns in _by_instance(run.table("turns")).items()
+            for instance, turns in by_instance(run.table("turns")).items()
         }
     used = pl.col("active_bytes") + pl.col("pinned_bytes") + pl.col("in_flight_bytes")
     rows = run.table("residency").filter(pl.col("tier") == "hbm").select("instance", "time_s", used=used)
     return {
         instance: step_average(own["time_s"], own["used"] / pools[instance], edges)
-        for instance, own in _by_instance(rows).items()
+        for instance, own in by_instance(rows).items()
     }
-
-
-def _by_instance(table: pl.DataFrame) -> dict[int, pl.DataFrame]:
-    parts = table.partition_by("instance", as_dict=True, maintain_order=True)
-    return {int(key[0]): rows for key, rows in parts.items()}
 
 
 def transfers(run: SavedRun) -> dict[str, Any]:

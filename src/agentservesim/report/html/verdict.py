@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentservesim.report.html.wording import number, seconds, share
+from agentservesim.report.html.wording import number, per_hour, seconds, share
 from agentservesim.report.terminal import hint, title
 from agentservesim.results.targets import parse_limit
 
@@ -35,7 +35,6 @@ def _numbers(summary: Summary) -> list[dict[str, Any]]:
     )
     counts = summary["counts"]
     hits, rate = summary["tokens"]["hit_rate"], summary["throughput"]["programs_per_s"]
-    per_hour = "none" if rate is None else f"{number(rate * 3600)}/h"
     return [
         _tile(
             "Program latency, p50",
@@ -51,7 +50,7 @@ def _numbers(summary: Summary) -> list[dict[str, Any]]:
             "label": "Programs served",
             "metric": "throughput.programs_per_s",
             "value": rate,
-            "text": per_hour,
+            "text": per_hour(rate),
             "detail": f"{counts['programs']:,} programs, {counts['turns'] or 0:,} turns",
         },
     ]

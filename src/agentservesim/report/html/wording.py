@@ -27,6 +27,11 @@ def share(value: float | None) -> str:
     return f"{value:.0%}" if value >= 0.1 or value == 0 else f"{value:.1%}"
 
 
+def per_hour(per_s: float | None) -> str:
+    """What happens so often a second, by the hour: 123/h."""
+    return "none" if per_s is None else f"{number(per_s * 3600)}/h"
+
+
 def amount(value: float) -> str:
     """Bytes: 7.8 TB."""
     for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):

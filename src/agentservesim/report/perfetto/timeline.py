@@ -20,7 +20,7 @@ from agentservesim.report.perfetto.slices import (
     steps_of_turns,
     thinned,
 )
-from agentservesim.report.saved_run import SavedRun, read_run
+from agentservesim.report.saved_run import SavedRun, by_instance, read_run
 
 TRACE = "trace.pftrace"
 
@@ -113,8 +113,8 @@ class _Draft:
     def instances(self) -> None:
         """For each instance how many turns wait and run, and its steps."""
         group = self.trace.group("Instances", 3)
-        steps = _by_instance(self.run.table("steps")) if self.run.has("steps") else {}
-        served = _by_instance(self.run.table("turns"))
+        steps = by_instance(self.run.table("steps")) if self.run.has("steps") else {}
+        served = by_instance(self.run.table("turns"))
         if not self.run.has("steps"):
             self.notes.append("No steps: agentservesim run --steps keeps them")
         for index, name in enumerate(self.run.instance_names()):
@@ -213,11 +213,6 @@ class _Draft:
 
     def _frontend_out_s(self, index: int) -> float:
         return float(self.run.engines()[index]["frontend_out_s"])
-
-
-def _by_instance(table: pl.DataFrame) -> dict[int, pl.DataFrame]:
-    parts = table.partition_by("instance", as_dict=True, maintain_order=True)
-    return {int(key[0]): rows for key, rows in parts.items()}
 
 
 def _by_lane(program: pl.DataFrame) -> Sequence[pl.DataFrame]:

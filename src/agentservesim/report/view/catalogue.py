@@ -11,7 +11,7 @@ from typing import Any
 from agentservesim.model import InputError
 from agentservesim.report.html import REPORT
 from agentservesim.report.html.comparisons import comparison_file
-from agentservesim.report.html.wording import number, seconds, share
+from agentservesim.report.html.wording import per_hour, seconds, share
 from agentservesim.report.saved_run import SavedRun, read_run
 from agentservesim.results.run_folder import SUMMARY
 
@@ -93,7 +93,6 @@ def _comparison_row(folder: Path, path: str) -> dict[str, Any]:
 def _row(run: SavedRun, path: str) -> dict[str, Any]:
     summary = run.summary
     scenario, latency, ttft = summary["scenario"], summary["program"]["latency_s"], summary["turn"]["ttft_s"]
-    rate = summary["throughput"]["programs_per_s"]
     families = ("residency", "router", "scheduler", "admission")
     marks = ["incomplete"] if "incomplete" in summary else []
     marks += ["oracle"] if summary["provenance"].get("oracle") else []
@@ -108,5 +107,5 @@ def _row(run: SavedRun, path: str) -> dict[str, Any]:
         "latency": seconds(latency["p50"]),
         "ttft": seconds(ttft["p99"]),
         "hits": share(summary["tokens"]["hit_rate"]),
-        "rate": "none" if rate is None else f"{number(rate * 3600)}/h",
+        "rate": per_hour(summary["throughput"]["programs_per_s"]),
     }
