@@ -204,6 +204,18 @@ class Clock(ABC):
             if plan.coda and not plan.steps and plan.tick < self._kernel.now:
                 self._take_coda(plan)
 
+    @property
+    def steps_due(self) -> int:
+        """Steps of the leap in progress that are due and not taken; the whole of it is taken if all of them are."""
+        plan = self._plan
+        if plan is None:
+            return 0
+        due = plan.ticks_before(self._kernel.now)
+        if due < plan.steps:
+            return due
+        self.catch_up()
+        return 0
+
     @abstractmethod
     def _finish(self, request: Request) -> None:
         """The last token of a request is out."""

@@ -28,6 +28,23 @@ class Endpoint(ABC):
     def catch_up(self) -> None:
         """Take the steps of the leap in progress that are due, so that the state is that of now."""
 
+    @property
+    @abstractmethod
+    def steps_due(self) -> int:
+        """Decode steps of the leap in progress that are due and not taken, and with which nothing ends."""
+
+    @property
+    def free_blocks(self) -> int:
+        """KV blocks that nothing references now."""
+        due = self.steps_due
+        return self.scheduler.pool.free - (self.scheduler.rows.blocks_for(due) if due else 0)
+
+    @property
+    def running_tokens(self) -> int:
+        """Context of the running requests, once the step scheduled last has run."""
+        due = self.steps_due
+        return self.scheduler.running_tokens + due * self.scheduler.rows.count
+
     def submit(self, request: Request) -> None:
         """A request arrives, now."""
         self.load += 1

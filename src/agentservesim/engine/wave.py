@@ -237,6 +237,11 @@ class Rank(Endpoint):
         """Time spent in the other steps."""
         return self._wave.decode_busy_ps
 
+    @property
+    def steps_due(self) -> int:
+        """Decode steps of the leap in progress that are due and not taken, and with which nothing ends."""
+        return self._wave.steps_due
+
     def wake(self) -> None:
         """Wake the wave."""
         self._wave.wake()

@@ -26,6 +26,7 @@ class MemoryView:
         self.index = instance.index
         self.tiers = tuple(tier.name for tier in tiers)
         self._kernel = kernel
+        self._instance = instance
         self._catch_up = instance.catch_up
         self._scheduler = instance.scheduler
         self._chunk = instance.config.max_num_batched_tokens
@@ -48,14 +49,12 @@ class MemoryView:
     @property
     def free_tokens(self) -> int:
         """Tokens of HBM that nothing references."""
-        self._catch_up()
-        return self._scheduler.pool.free * self._shape.block_size
+        return self._instance.free_blocks * self._shape.block_size
 
     @property
     def running_tokens(self) -> int:
         """Context of the requests that run."""
-        self._catch_up()
-        return self._scheduler.running_tokens
+        return self._instance.running_tokens
 
     @property
     def waiting(self) -> int:

@@ -114,8 +114,7 @@ class LiveView:
     @property
     def running_tokens(self) -> int:
         """Context of the requests that run."""
-        self._catch_up()
-        return self._scheduler.running_tokens
+        return self._server.instance.running_tokens
 
     @property
     def block_size(self) -> int:
@@ -130,8 +129,7 @@ class LiveView:
     @property
     def free_blocks(self) -> int:
         """KV blocks that no running request holds."""
-        self._catch_up()
-        return self._pool.free
+        return self._server.instance.free_blocks
 
     @property
     def step_s(self) -> float:
