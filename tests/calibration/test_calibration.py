@@ -200,6 +200,12 @@ def test_bad_logs(tmp_path: Path, lines: list[dict[str, object]], message: str) 
         read_step_log(write(tmp_path / "x.steps.jsonl", lines))
 
 
+def test_a_place_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
+    found = fit_linear([read_step_log(a_log(tmp_path / "a.steps.jsonl", seed=1))])
+    with pytest.raises(InputError, match="could not be written: No such file"):
+        found.write(tmp_path / "missing" / "calibration.json")
+
+
 def test_damaged_and_foreign_files(tmp_path: Path) -> None:
     (tmp_path / "x.steps.jsonl").write_text("{]\n")
     with pytest.raises(InputError, match=r"x\.steps\.jsonl:1: not JSON"):

@@ -147,10 +147,10 @@ def test_without_reuse_written_replies_are_detached(tmp_path: FilePath) -> None:
 
 def test_nothing_is_left_behind_where_writing_fails(tmp_path: FilePath) -> None:
     workload = synthesise("claude-code", 1, 0)
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="could not be written"):
         write_trace(workload, tmp_path / "missing" / "w.jsonl")
     (tmp_path / "w.jsonl").mkdir()
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="could not be written"):
         write_trace(workload, tmp_path / "w.jsonl")
     assert [entry.name for entry in tmp_path.iterdir()] == ["w.jsonl"]
 

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentservesim.cost.linear import Coefficients
+from agentservesim.files import write_whole
 from agentservesim.model import InputError
 from agentservesim.settings import Settings, read_text, validate
 
@@ -70,8 +71,8 @@ class Calibration(_Part):
         return host | ({} if ends is None else {"frontend_in_s": ends.in_s, "frontend_out_s": ends.out_s})
 
     def write(self, path: Path) -> None:
-        """Save as JSON."""
-        path.write_text(self.model_dump_json(indent=2, exclude_none=True) + "\n")
+        """Save as JSON. Raises InputError if the file cannot be written."""
+        write_whole(path, (self.model_dump_json(indent=2, exclude_none=True) + "\n").encode())
 
 
 def read_calibration(path: Path) -> Calibration:

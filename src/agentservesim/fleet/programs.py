@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from agentservesim.engine.request import Request
 from agentservesim.model import Program, Turn, to_s
-
-NO_HINTS: Mapping[str, object] = {}
+from agentservesim.policies.protocols import NO_HINTS
 
 
 class ProgramRecord:

@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from agentservesim.files import write_whole
 from agentservesim.model import InputError, Program, Segment, ToolCall, Turn, Workload
 from agentservesim.workload.canonical import SCHEMA
 from agentservesim.workload.rows import QUANTUM_PS
@@ -31,18 +32,13 @@ def write_trace(
 
     `hash_block_size` also writes every prompt's `hash_ids` in blocks of that many tokens, which Dynamo needs.
     The header says where the workload came from: for a synthetic one, the command that draws it again.
+    Raises InputError for turns of one id, and for a file that cannot be written.
     """
     path = Path(path)
     rows = b"".join(orjson.dumps(row) + b"\n" for row in _rows(workload, hash_block_size))
     text = orjson.dumps(_header(workload, hash_block_size, rows)) + b"\n" + rows
     data = gzip.compress(text, mtime=0) if path.suffix == ".gz" else text
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as fault:
-        part.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {fault.strerror}") from None
+    write_whole(path, data)
 
 
 def _header(workload: Workload, block: int | None, rows: bytes) -> dict[str, Any]:

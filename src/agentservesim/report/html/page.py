@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from agentservesim.report.files import write_whole
+from agentservesim.files import write_whole
 from agentservesim.report.html.comparisons import comparison_data, comparison_file
 from agentservesim.report.html.pictures import report_data
 from agentservesim.report.saved_run import read_run

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from agentservesim.report.files import write_whole
+from agentservesim.files import write_whole
 from agentservesim.report.perfetto.encoding import TraceWriter
 from agentservesim.report.perfetto.slices import (
     Integers,
