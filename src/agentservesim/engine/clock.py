@@ -206,7 +206,7 @@ class Clock(ABC):
 
     @property
     def steps_due(self) -> int:
-        """Steps of the leap in progress that are due and not taken; the whole of it is taken if all of them are."""
+        """Steps of the leap in progress that are due and not taken; if all of them are, all are taken."""
         plan = self._plan
         if plan is None:
             return 0
