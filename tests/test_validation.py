@@ -212,6 +212,8 @@ def test_files_and_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         return int(ended.value.code or 0)
 
     assert validate("--out", out) == 0
+    assert validate("--out", folder / "meta.json" / "out") == 2
+    assert "out: cannot be made" in capsys.readouterr().err
     assert {path.name for path in out.iterdir()} == {
         "validation.json",
         "gpu_run.timeline.csv",

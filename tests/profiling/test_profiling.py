@@ -99,6 +99,8 @@ def test_a_profile_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
         profile(model, open_device("numpy"), tmp_path / "t", grid=GRID, progress=interrupt)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
     (tmp_path / "t").mkdir()
+    with pytest.raises(InputError, match="tables: cannot be made"):
+        profile(model, open_device("numpy"), tmp_path / "config.json" / "tables", grid=GRID)
     with pytest.raises(InputError, match="is there already"):
         profile(model, open_device("numpy"), tmp_path / "t", grid=GRID)
 

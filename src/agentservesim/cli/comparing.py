@@ -204,9 +204,10 @@ def _resumable(out: Path | None) -> Iterator[None]:
 
 def _keep(sheet: Sheet, out: Path | None, name: str) -> None:
     if out is not None:
+        from agentservesim.files import write_whole
         from agentservesim.report.html import write_report
 
-        (out / f"{name}.md").write_text(sheet.markdown(), encoding="utf-8")
+        write_whole(out / f"{name}.md", sheet.markdown().encode())
         write_report(out)
 
 

@@ -37,7 +37,8 @@ def profile(
     """Measure a model's operators and write a folder of tables that `--tables` reads.
 
     The folder `out` must not exist yet; it is there whole or not at all. `progress` is told the file in
-    work and the rows it has. Raises InputError for a model whose layers the tables cannot hold.
+    work and the rows it has. Raises InputError for a model whose layers the tables cannot hold, and for a
+    folder that cannot be made.
     """
     if out.exists():
         raise InputError(f"{out}: is there already; give --out a new folder")
@@ -54,8 +55,11 @@ def profile(
     if device.peers > 1:
         between = partial(all_reduce, device.peers)
         files.append(("collectives.csv", "operation,ranks,bytes,time_us", between))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise InputError(f"{out}: cannot be made: {error.strerror}") from None
     try:
         for name, header, rows in files:
             _write(folder / name, header, rows(), progress)

@@ -6,9 +6,12 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any, TextIO
 
+from agentservesim.files import write_whole
+from agentservesim.model import InputError
 from agentservesim.validation.figures import PERCENTILES, Timeline
 from agentservesim.validation.picture import draw
 
@@ -99,31 +102,38 @@ def print_validation(reports: Sequence[ValidationReport], file: TextIO) -> None:
 
 
 def write_validation(reports: Sequence[ValidationReport], folder: Path) -> list[Path]:
-    """Write the reports (`validation.json`), and of each run the load over time as a table and a picture."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / "validation.json"]
+    """Write the reports (`validation.json`), and of each run the load over time as a table and a picture.
+
+    Raises InputError if the folder cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made: {error.strerror}") from None
     data = [report.as_dict() for report in reports]
-    files[0].write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    files = [write_whole(folder / "validation.json", (json.dumps(data, indent=1) + "\n").encode())]
     for report in reports:
         name = report.name.replace("/", "_")
-        table, picture = folder / f"{name}.timeline.csv", folder / f"{name}.timeline.svg"
-        with table.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            sides = ("real", "sim")
-            writer.writerow(["time_s", *(f"{side}_{line}" for line, _ in _LINES for side in sides)])
-            for index, time in enumerate(report.real.edges[:-1]):
-                values = [
-                    getattr(side, line)[index]
-                    for line, _ in _LINES
-                    for side in (report.real, report.simulated)
-                ]
-                writer.writerow([f"{time:.3f}", *(f"{value:.4g}" for value in values)])
         panels = [
             (title, getattr(report.real, line), getattr(report.simulated, line)) for line, title in _LINES
         ]
-        picture.write_text(draw(report.name, report.real.edges, panels), encoding="utf-8")
-        files += [table, picture]
+        picture = draw(report.name, report.real.edges, panels)
+        files.append(write_whole(folder / f"{name}.timeline.csv", _timeline_csv(report).encode()))
+        files.append(write_whole(folder / f"{name}.timeline.svg", picture.encode()))
     return files
+
+
+def _timeline_csv(report: ValidationReport) -> str:
+    """The load over time, a row per bin: of the real run and of the simulated one side by side."""
+    text = StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["time_s", *(f"{side}_{line}" for line, _ in _LINES for side in ("real", "sim"))])
+    for index, time in enumerate(report.real.edges[:-1]):
+        values = [
+            getattr(side, line)[index] for line, _ in _LINES for side in (report.real, report.simulated)
+        ]
+        writer.writerow([f"{time:.3f}", *(f"{value:.4g}" for value in values)])
+    return text.getvalue()
 
 
 def by_figure(report: ValidationReport) -> list[dict[str, Row]]:
