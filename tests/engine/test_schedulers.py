@@ -14,7 +14,15 @@ from agentservesim.engine.config import EngineConfig
 from agentservesim.kv.config import MemoryConfig
 from agentservesim.model import Path, Program, Segment
 from agentservesim.policies import list_policies, load_policy
-from agentservesim.policies.protocols import Changes, ProgramView, RequestView, TurnFinished
+from agentservesim.policies.protocols import (
+    Changes,
+    ProgramArrived,
+    ProgramEnded,
+    ProgramView,
+    RequestView,
+    SchedulerEvent,
+    TurnFinished,
+)
 from agentservesim.policies.scheduling import Fcfs, Plas, ProgramFcfs
 from agentservesim.testing.playing import Outcome, play
 from agentservesim.testing.residency_cases import Case, draw_case
@@ -76,6 +84,29 @@ def test_keys_that_do_not_change_do_not_end_a_leap(name: str) -> None:
         return serve(programs, specs, scheduler=load_policy("scheduler", policy)).counts.leaps
 
     assert leaps(name) == leaps("fcfs") <= 12
+
+
+def test_a_policy_hears_of_each_program_once_before_its_turns_and_once_after() -> None:
+    class Diary(Fcfs):
+        def __init__(self) -> None:
+            self.heard: list[tuple[str, str]] = []
+
+        def observe(self, event: SchedulerEvent) -> None:
+            name = (
+                event.program_id
+                if isinstance(event, ProgramEnded)
+                else event[0].program_id
+                if isinstance(event, ProgramArrived)
+                else event[0].program.program_id
+            )
+            self.heard.append((type(event).__name__, name))
+
+    diary = Diary()
+    serve(crowd(turns=2, programs=2), [instance()], scheduler=diary)
+    for name in ("p0", "p1"):
+        mine = [event for event, whose in diary.heard if whose == name]
+        assert (mine[0], mine.count("ProgramArrived")) == ("ProgramArrived", 1)
+        assert (mine[-1], mine.count("ProgramEnded")) == ("ProgramEnded", 1)
 
 
 # ---- what must be the same ----------------------------------------------------------------------

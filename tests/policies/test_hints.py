@@ -67,6 +67,7 @@ def test_policies_want_what_there_is() -> None:
     [
         ("scheduler", "fair-share", {"tenant"}),
         ("scheduler", "saga", {"tenant", "deadline_s"}),
+        ("scheduler", "sjf", {"osl"}),
         ("admission", "token-bucket", {"tenant"}),
         ("residency", "kvflow", {"workflow"}),
         ("residency", "tokencake", {"tools", "gap_s"}),

@@ -31,6 +31,7 @@ from agentservesim.policies.protocols import (
     Choice,
     OraclePolicy,
     Prefilled,
+    ProgramArrived,
     ProgramEnded,
     Router,
     TurnFinished,
@@ -210,6 +211,8 @@ class Fleet:
         """A client sends a turn."""
         run.known.ready(turn, self._kernel.now)
         if self._order is not None:
+            if run.known.turns_done == 0 and run.known.running_turns == 1:
+                self._order.tell(ProgramArrived(run.known))
             self._order.changed(run.program.id)
         self._gate.ready(run, turn, gap_ps)
 

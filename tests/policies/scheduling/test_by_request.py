@@ -6,7 +6,7 @@ from math import inf
 
 from agentservesim.model import Path, Segment
 from agentservesim.policies.protocols import ProgramEnded, TurnFinished
-from agentservesim.policies.scheduling import DfsWeight, Fcfs, Hrrn, Lpm, Priority, SjfOracle, SrptOracle
+from agentservesim.policies.scheduling import DfsWeight, Fcfs, Hrrn, Lpm, Priority, Sjf, SjfOracle, SrptOracle
 from tests.policies.scheduling.views import AProgram, ARequest, served
 
 ROOT = Segment()
@@ -16,6 +16,32 @@ def branch(parent: Path, start: int, length: int) -> Path:
     """A path that leaves another at a position, with content of its own behind it."""
     kept = tuple((segment, min(end, start)) for segment, end in parent if segment.start < start)
     return (*kept, (Segment(start, kept[-1][0]), start + length))
+
+
+def test_a_hinted_priority_counts_the_other_way_round() -> None:
+    requests = [
+        ARequest("own", priority=-1),  # as urgent as a hint of 1
+        ARequest("hinted", priority=7, hints={"priority": 2}),
+        ARequest("low", hints={"priority": -3}),
+    ]
+    assert served(Priority(), requests) == ["hinted", "own", "low"]
+    assert [r.id for r in Priority().victims(requests, 0.0)] == ["low", "own", "hinted"]
+
+
+def test_sjf_goes_by_the_hint_or_by_replies_so_far() -> None:
+    policy, talks, new = Sjf(), AProgram("talks"), AProgram("new")
+    hinted = ARequest("hinted", new, hints={"osl": 40})
+    assert served(policy, [ARequest("b", new), ARequest("a", talks)]) == ["b", "a"], "nothing is known: fcfs"
+    for tokens in (90, 30):
+        policy.observe(TurnFinished(ARequest("t", talks, generated_tokens=tokens)))
+    policy.observe(TurnFinished(ARequest("o", AProgram("other"), generated_tokens=6)))
+    # talks: (90 + 30) / 2 = 60; all: (90 + 30 + 6) / 3 = 42
+    mine, others = ARequest("mine", talks), ARequest("others", new)
+    assert [policy.key(request, 0.0) for request in (mine, others, hinted)] == [60, 42, 40]
+    assert served(policy, [mine, others, hinted]) == ["hinted", "others", "mine"]
+    assert policy.key(ARequest("late", new, generated_tokens=50, hints={"osl": 40}), 0.0) == 0
+    policy.observe(ProgramEnded("talks", 2))
+    assert policy.key(mine, 0.0) == 42
 
 
 def test_fcfs_and_priority() -> None:

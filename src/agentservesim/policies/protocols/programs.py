@@ -75,7 +75,7 @@ class ProgramView(Protocol):
 
 
 class ProgramArrived(NamedTuple):
-    """A program's first turn was sent."""
+    """A program's first turn is ready."""
 
     program: ProgramView
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agentservesim.policies.scheduling.priority import Priority
     from agentservesim.policies.scheduling.program_fcfs import ProgramFcfs
     from agentservesim.policies.scheduling.saga import SagaShare
+    from agentservesim.policies.scheduling.sjf import Sjf
     from agentservesim.policies.scheduling.sjf_oracle import SjfOracle
     from agentservesim.policies.scheduling.srpt_oracle import SrptOracle
 else:
@@ -41,6 +42,7 @@ __all__ = [
     "Priority",
     "ProgramFcfs",
     "SagaShare",
+    "Sjf",
     "SjfOracle",
     "SrptOracle",
 ]
