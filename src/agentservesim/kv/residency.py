@@ -89,6 +89,7 @@ class Residency:
         self._advice = Advice(policy, [tier.name for tier in tiers])
         self._by_name = {tier.name: tier for tier in tiers}
         self._hits = Hits(self._advice.min_hits)
+        self._in_gap = Views(lambda: [self.view(chain) for chain in self.chains.values() if chain.in_gap])
         if self._advice.observes:
             self.pins.on_break.append(lambda chain: self._advice.observe(PinBroken(index, *chain.session)))
         for tier in tiers:
@@ -224,8 +225,7 @@ class Residency:
 
         What it says of others, and of sessions that left since, has no effect.
         """
-        views = Views(lambda: [self.view(chain) for chain in self.chains.values() if chain.in_gap])
-        for view, placement in self._advice.tick(views, self.server):
+        for view, placement in self._advice.tick(self._in_gap, self.server):
             chain = self.chains.get((view.program_id, view.session_id))
             if chain is not None and chain.in_gap:
                 self._apply(chain, placement)

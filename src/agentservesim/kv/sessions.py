@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import NamedTuple, overload
 
 from agentservesim.kernel import Event as Timer
@@ -107,14 +106,10 @@ class Kept(Mapping[str, int]):
 
 
 class Views(Sequence[ChainView]):
-    """Views of sessions, made when the first of them is looked at."""
+    """Views of sessions as they are now, made whenever they are looked at."""
 
     def __init__(self, make: Callable[[], list[ChainView]]) -> None:
         self._make = make
-
-    @cached_property
-    def _made(self) -> list[ChainView]:
-        return self._make()
 
     @overload
     def __getitem__(self, index: int) -> ChainView: ...
@@ -123,13 +118,13 @@ class Views(Sequence[ChainView]):
     def __getitem__(self, index: slice) -> list[ChainView]: ...
 
     def __getitem__(self, index: int | slice) -> ChainView | list[ChainView]:
-        return self._made[index]
+        return self._make()[index]
 
     def __iter__(self) -> Iterator[ChainView]:
-        return iter(self._made)
+        return iter(self._make())
 
     def __len__(self) -> int:
-        return len(self._made)
+        return len(self._make())
 
 
 class TransferRecord(NamedTuple):

@@ -31,19 +31,19 @@ class SagaRouter:
     def route(self, turn: TurnView, instances: Sequence[InstanceView], now_s: float) -> Choice:
         """Home, or the lowest load, of equals the one with the fewest unfinished turns."""
         loads = [1 - instance.free_blocks / instance.num_blocks for instance in instances]
-        index = min(range(len(loads)), key=lambda i: (loads[i], instances[i].load))
         if turn.home is not None and loads[turn.home] < self.most_load:
             hit = instances[turn.home].hit_tokens(turn.path)
-            index = turn.home if hit >= self.cached * turn.prompt_tokens else index
-        return Choice(index, loads)
+            if hit >= self.cached * turn.prompt_tokens:
+                return Choice(turn.home, loads)
+        return Choice(min(range(len(loads)), key=lambda i: (loads[i], instances[i].load)), loads)
 
     def rebalance(self, fleet: FleetView) -> Iterator[Move]:
         """One turn for the first instance that has nothing to admit."""
-        if len(fleet.instances) == 1:
-            return
         empty = [instance.waiting == 0 for instance in fleet.instances]
-        idle = [index for index, now in enumerate(empty) if now and self._was_empty[index]]
-        self._was_empty = empty
+        before, self._was_empty = self._was_empty, empty
+        if all(empty) or not any(empty):
+            return
+        idle = [index for index, now in enumerate(empty) if now and before[index]]
         for thief in idle:
             most = self.steal * fleet.instances[thief].load
             rich = [i for i in fleet.instances if i.load > most and i.queue]

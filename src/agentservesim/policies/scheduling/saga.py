@@ -43,7 +43,7 @@ class SagaShare:
     _served: dict[str, float] = field(default_factory=dict, init=False, repr=False)
     _mean: tuple[int, float] = field(default=(0, 1.0), init=False, repr=False)
     _shares: dict[str, float] = field(default_factory=dict, init=False, repr=False)
-    _stale: bool = field(default=False, init=False, repr=False)
+    _stale: set[str] = field(default_factory=set, init=False, repr=False)
     _at: int = field(default=-1, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -64,9 +64,9 @@ class SagaShare:
 
     def _look(self, now_s: float) -> None:
         """Sum the urgency of every tenant's programs."""
-        if self._stale:
-            self._active = {name: self._standing(program) for name, (program, _, _) in self._active.items()}
-            self._stale = False
+        for name in self._stale & self._active.keys():
+            self._active[name] = self._standing(self._active[name][0])
+        self._stale.clear()
         shares, slack_s = dict[str, float](), self.slack_s
         for program, left_s, due_s in self._active.values():
             rest_s = due_s - now_s
@@ -89,9 +89,10 @@ class SagaShare:
             count, mean = self._mean
             service_s = self._served.pop(event.program_id, 0.0)
             self._mean = count + 1, (mean * count + service_s) / (count + 1)
-            self._stale = True
+            self._stale = set(self._active)
         elif isinstance(event, (TurnArrived, TurnFinished)):
             program = event.request.program
-            self._active[program.program_id] = self._standing(program)
+            self._active[program.program_id] = program, 0.0, 0.0
+            self._stale.add(program.program_id)
             if isinstance(event, TurnFinished):
                 self._served[program.program_id] = program.service_s
