@@ -2,7 +2,7 @@
 
 Twice: on 4 instances that keep up, and on one that does not, where dozens of turns wait. A policy that
 rations prompts makes many small steps of a large one, none of which can be leapt over: there the time of a
-step is held against the budget, and how many more steps and chunks there are is said.
+step is held against the budget. For all policies both are told, and how many more steps and chunks there are.
 """
 
 from __future__ import annotations
@@ -125,10 +125,11 @@ def policy_costs(report: Report, runs: int) -> None:
                 done, found[name] = work(plan), ratio(plan, plain, runs)
                 more = done.steps / least.steps
                 cut = rations(settings) and done.chunks > more * least.chunks
-                held = found[name] / max(more, 1.0) if cut else found[name]
+                a_step = found[name] / max(more, 1.0)
+                held = a_step if cut else found[name]
                 verdict = report.hold(f"{family} {name}, {load}", held, BUDGET_RATIO, ".2f")
                 report.line(
-                    f"      {family:<9} {name + '*' * cut:<16} {verdict}; {found[name]:.2f} in all, "
-                    f"{more:.2f} steps, {done.chunks / least.chunks:.2f} chunks; {done.waiting:.1f} wait"
+                    f"      {family:<9} {name + '*' * cut:<16} {verdict}; {found[name]:.2f} in all, {a_step:.2f} "
+                    f"a step, {more:.2f} steps, {done.chunks / least.chunks:.2f} chunks; {done.waiting:.1f} wait"
                 )
             report.numbers["policies"][f"{family}, {load}"] = {n: round(r, 3) for n, r in found.items()}
