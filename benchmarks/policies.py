@@ -129,7 +129,8 @@ def policy_costs(report: Report, runs: int) -> None:
                 held = a_step if cut else found[name]
                 verdict = report.hold(f"{family} {name}, {load}", held, BUDGET_RATIO, ".2f")
                 report.line(
-                    f"      {family:<9} {name + '*' * cut:<16} {verdict}; {found[name]:.2f} in all, {a_step:.2f} "
-                    f"a step, {more:.2f} steps, {done.chunks / least.chunks:.2f} chunks; {done.waiting:.1f} wait"
+                    f"      {family:<9} {name + '*' * cut:<16} {verdict}; {found[name]:.2f} in all, "
+                    f"{a_step:.2f} a step, {more:.2f} steps, {done.chunks / least.chunks:.2f} chunks; "
+                    f"{done.waiting:.1f} wait"
                 )
             report.numbers["policies"][f"{family}, {load}"] = {n: round(r, 3) for n, r in found.items()}
