@@ -23,7 +23,7 @@ from agentservesim.policies.protocols import (
     SchedulerEvent,
     TurnFinished,
 )
-from agentservesim.policies.scheduling import Fcfs, Plas, ProgramFcfs
+from agentservesim.policies.scheduling import AutellixMlfq, Fcfs, Plas, ProgramFcfs
 from agentservesim.testing.playing import Outcome, play
 from agentservesim.testing.residency_cases import Case, draw_case
 from tests.fleet.parts import SYNC, PerToken, after, chain, instance, program, serve, turn
@@ -107,6 +107,18 @@ def test_a_policy_hears_of_each_program_once_before_its_turns_and_once_after() -
         mine = [event for event, whose in diary.heard if whose == name]
         assert (mine[0], mine.count("ProgramArrived")) == ("ProgramArrived", 1)
         assert (mine[-1], mine.count("ProgramEnded")) == ("ProgramEnded", 1)
+
+
+@pytest.mark.parametrize("preempts", [False, True])
+def test_a_call_of_a_worse_queue_gives_way_to_one_that_finds_no_room(preempts: bool) -> None:
+    # By its second turn `long` has had more than 100 tokens, and is in the second queue.
+    programs = [chain("long", [200, 200]), chain("short", [5], arrival_s=300)]
+    alone = SYNC.model_copy(update={"max_num_seqs": 1})
+    policy = AutellixMlfq(boundaries="100", quanta="64/64", preempts=preempts)
+    records = serve(programs, [instance(engine=alone)], scheduler=policy).log.turns
+    last = ["short:0", "long:1"] if preempts else ["long:1", "short:0"]
+    assert [record.turn_id for record in records] == ["long:0", *last]
+    assert [record.preemptions for record in records] == [0, 0, int(preempts)]
 
 
 # ---- what must be the same ----------------------------------------------------------------------

@@ -14,9 +14,12 @@ from agentservesim.testing import SchedulerLaws
 
 LAWS = [name for name in dir(SchedulerLaws) if name.startswith("test_")]
 
+FORCEFUL = "autellix-mlfq,preempts=true,tick_s=0.05,boundaries=4/8/12,quanta=4/4/4/4,starvation=1000"
+"""One that preempts by force: some 140 times in these cases."""
+
 
 @pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize("name", sorted(list_policies("scheduler")))
+@pytest.mark.parametrize("name", [*sorted(list_policies("scheduler")), FORCEFUL])
 def test_built_in_policies_keep_the_laws(name: str, law: str) -> None:
     class Laws(SchedulerLaws):
         seeds = range(10)

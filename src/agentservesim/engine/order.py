@@ -39,6 +39,7 @@ class Order:
             )
         self.tick_ps = self._tick_ps() if self.changes == "time" else 0
         self.surveys = getattr(policy, "survey", None) is not None
+        self.preempts = bool(getattr(policy, "preempts", False))
         self.caps = getattr(policy, "budget", None) is not None
         self.chooses_victims = getattr(policy, "victims", None) is not None
         self._observe = getattr(policy, "observe", None)

@@ -35,8 +35,8 @@ class Scheduler(Running):
         one_by_one = one_by_one and not self.pool.is_watched
         if not (one_by_one or self._prefills or self.waiting.queue) and self._go_at_once(budget, 0):
             return self._decode() if self.rows.count else None
-        if self.waiting.queue:
-            self.waiting.refresh(now)
+        if self.waiting.queue and self.waiting.refresh(now) and self.waiting.preempts:
+            self._give_way(now)
         step = Step()
         step.rows = self.rows
         step.chunks, step.prefills = [], []
@@ -94,6 +94,16 @@ class Scheduler(Running):
         return step
 
     # ---- waiting requests ---------------------------------------------------------------------
+
+    def _give_way(self, now: int) -> None:
+        """Preempt one running request if there is no room for a better one that waits."""
+        head, running = self.waiting.head(), self.running
+        if not running or not self.waiting.outranks(head, worst := self.waiting.victim(running, now), now):
+            return
+        crowded = len(running) >= self.config.max_num_seqs
+        if crowded or not self._room.may_fit(head, self._room.hit(head), self._budget, 0):
+            running.remove(worst)
+            self._preempt(worst, now)
 
     def _admit(self, step: Step, now: int, budget: int, cap: int, joining: list[Request]) -> None:
         """Admit waiting requests in order until one does not fit."""

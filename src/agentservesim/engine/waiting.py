@@ -19,6 +19,7 @@ class ArrivalQueue:
 
     stale = False
     asks = False
+    preempts = False
 
     def settle(self) -> None:
         """There is no room for the first of the queue."""
@@ -55,8 +56,13 @@ class ArrivalQueue:
     def left(self) -> None:
         """A running request ended."""
 
-    def refresh(self, now: int) -> None:
+    def refresh(self, now: int) -> bool:
         """Nothing changes their order."""
+        return False
+
+    def outranks(self, request: Request, other: Request, now: int) -> bool:
+        """Nobody is better than who runs."""
+        return False
 
     def changes_at(self) -> int | None:
         """Nothing changes their order."""
@@ -77,7 +83,8 @@ class KeyQueue:
     `queue` has the valid entry of each waiting request; the heap may hold outdated ones too. `stale` says
     that keys which depend on who waits and runs here are to be asked for. That can wait while the first of
     the queue is `stuck`: known to be too large for the room there is, until a running request ends. `asks`
-    says that the policy may be asked something in any step. `on_leave` is told who waits no more.
+    says that the policy may be asked something in any step, `preempts` that it wants running requests to give
+    way to better ones. `on_leave` is told who waits no more.
     """
 
     def __init__(self, order: Order, on_leave: Callable[[Request], None]) -> None:
@@ -85,6 +92,7 @@ class KeyQueue:
         self.stale = False
         self.stuck = False
         self.asks = order.tick_ps > 0 or order.caps
+        self.preempts = order.preempts
         self._order = order
         self._on_leave = on_leave
         self._heap: list[Entry] = []
@@ -171,13 +179,13 @@ class KeyQueue:
         self.stuck = True
         self.stale = False
 
-    def refresh(self, now: int) -> None:
-        """Ask for all keys anew, if it is time for that."""
+    def refresh(self, now: int) -> bool:
+        """Ask for all keys anew, if it is time for that; True if it was."""
         tick_ps = self._order.tick_ps
         if tick_ps and now // tick_ps > self._ticks:
             self._ticks = now // tick_ps
         elif not self.stale:
-            return
+            return False
         self.stale = False
         entries = sorted(self.queue.values(), key=itemgetter(1))
         keys = self._order.keys([seen_of(entry[3]) for entry in entries], to_s(now))
@@ -190,6 +198,11 @@ class KeyQueue:
             heapify(self._heap)
         except TypeError as error:
             raise self._order.incomparable(error) from error
+        return True
+
+    def outranks(self, request: Request, other: Request, now: int) -> bool:
+        """Whether the key of a waiting request is lower than that of one that runs."""
+        return bool(self.queue[request][0] < self._order.key(seen_of(other), to_s(now)))
 
     def changes_at(self) -> int | None:
         """When all keys will be asked for anew, if they will be."""

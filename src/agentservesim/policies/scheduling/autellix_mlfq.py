@@ -24,13 +24,15 @@ class AutellixMlfq:
     are. A call enters the queue of its program's service in tokens (`boundaries`), may compute one of the
     `quanta` of tokens a step, and goes down a queue when it has used one up. It goes up to the first when
     its program's and its own time of waiting reach `starvation` times their service; both are then counted
-    anew. `tick_s` is how often that is looked at.
+    anew. `tick_s` is how often that is looked at. With `preempts` a running call gives way then, if one of a
+    better queue finds no room; its KV is computed again.
     """
 
     boundaries: str = "2048/8192/32768"
     quanta: str = "2048/1024/512/256"
     starvation: float = 2.0
     tick_s: float = 1.0
+    preempts: bool = False
     changes: ClassVar[Changes] = "time"
     _levels: Levels = field(init=False, repr=False)
     _level: dict[RequestView, int] = field(default_factory=dict, init=False, repr=False)
