@@ -114,10 +114,10 @@ class Scheduler(Running):
             request = waiting.head()
             hit = self._room.hit(request)
             (most,) = self._rationed((request,), cap)
-            load = 0
-            if memory is not None and self._room.may_fit(request, hit, budget, most):
-                load = memory.loadable(request, hit)
-            new = self._room.admissible(request, hit, load, budget, most)
+            load = new = 0
+            if memory is None or self._room.may_fit(request, hit, budget, most):
+                load = 0 if memory is None else memory.loadable(request, hit)
+                new = self._room.admissible(request, hit, load, budget, most)
             if new == 0:
                 if memory is not None and memory.reclaim(self._room.missing(request, hit), running=False):
                     continue

@@ -90,8 +90,10 @@ class Pins:
 
         Expired pins first; soft ones too when a running request is short.
         """
-        now = self._kernel.now
-        order = sorted([pin for pin in self._expired() if not pin.loading], key=self._deadline)
+        now, expired = self._kernel.now, self._expired()
+        if not (expired or running):
+            return False
+        order = sorted([pin for pin in expired if not pin.loading], key=self._deadline)
         if running:
             soft = [pin for pin in self._pins if pin.until_ps > now and not (pin.hard or pin.loading)]
             order += sorted(soft, key=self._deadline, reverse=True)

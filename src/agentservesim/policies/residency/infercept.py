@@ -74,24 +74,27 @@ class InferCept:
         """Preserve, unless that is the greater waste from the start."""
         held, running = Held(chain, server.recompute_s(chain.tokens)), server.running_tokens
         for one in self._held[server.index].values():
-            one.fewest = min(one.fewest, running)
+            if running < one.fewest:
+                one.fewest = running
         self._held[server.index][session_of(chain)] = held
-        return next((placement for _, placement in self._decide([held], server)), Placement("hbm"))
+        return next((placement for _, placement in self._decide([held], running, server)), Placement("hbm"))
 
     def tick(self, chains: Sequence[ChainView], server: ServerView) -> Iterable[tuple[ChainView, Placement]]:
         """Decide on what is preserved: on all of it where the link may have time for it."""
         held, now_s = list(self._held[server.index].values()), server.now_s
         if not (self.swap and self.tier in server.tiers):
             held = [one for one in held if one.look_s <= now_s or one.fewest < one.enough or not one.pinned]
-        return self._decide(held, server) if held else ()
+        return self._decide(held, server.running_tokens, server) if held else ()
 
-    def _decide(self, looked: Sequence[Held], server: ServerView) -> Iterator[tuple[ChainView, Placement]]:
+    def _decide(
+        self, looked: Sequence[Held], running: int, server: ServerView
+    ) -> Iterator[tuple[ChainView, Placement]]:
         """Swap what wastes most while the link has time for it; discard what wastes more by staying.
 
         The rest is looked at again half way to the moment from which on it would if as much went on running,
         and before that only if so much less runs that it might have to be.
         """
-        now_s, running = server.now_s, server.running_tokens
+        now_s = server.now_s
         wastes = [self._wastes(one, now_s, min(one.fewest, running)) for one in looked]
         least = [min(preserve, discard) if self.preserve else discard for preserve, discard in wastes]
         idle_s, budget_s = self._link_s(server) if any(least) else (0.0, 0.0)
