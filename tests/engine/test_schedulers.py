@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentservesim.engine.config import EngineConfig
+from agentservesim.engine.seen import Seen
 from agentservesim.kv.config import MemoryConfig
 from agentservesim.model import Path, Program, Segment
 from agentservesim.policies import list_policies, load_policy
@@ -119,6 +121,18 @@ def test_a_call_of_a_worse_queue_gives_way_to_one_that_finds_no_room(preempts: b
     last = ["short:0", "long:1"] if preempts else ["long:1", "short:0"]
     assert [record.turn_id for record in records] == ["long:0", *last]
     assert [record.preemptions for record in records] == [0, 0, int(preempts)]
+
+
+def test_a_request_and_its_view_do_not_keep_each_other_for_the_rest_of_the_run() -> None:
+    """Nothing is collected while a run goes on: a long one would keep all of them."""
+    gc.collect()
+    gc.disable()
+    try:
+        served = serve(crowd(turns=5), [instance()], scheduler=Plas())
+        left = sum(isinstance(thing, Seen) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert left < len(served.log.turns) / 2
 
 
 # ---- what must be the same ----------------------------------------------------------------------
