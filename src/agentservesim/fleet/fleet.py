@@ -367,6 +367,6 @@ class Fleet:
         run.chains[turn.session_id] = chain
         chain.path, chain.turns_done = turn.path, chain.turns_done + 1
         chain.blocks = blocks
-        chain.tools = tuple(call.name for call in turn.tools)
+        chain.tools = tuple([call.name for call in turn.tools])
         chain.hints = turn.hints or {}
         residency.gap_starts(chain, None if run.waiting_for[after] else run.ready_ps[after])

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from agentservesim.kernel import Kernel
 from agentservesim.kv.links import Link, Network, Transfer
 from agentservesim.kv.pool import BlockPool, Hit, Holding
-from agentservesim.kv.sessions import Session, TransferRecord
+from agentservesim.kv.sessions import Chain, Session, TransferRecord
 from agentservesim.kv.tiers import KvShape, Tier
 from agentservesim.model import Path
 
@@ -58,7 +58,7 @@ class Copies:
         self._index = index
         self._kernel = kernel
         self._pool = pool
-        self._tiers = tiers
+        self._tiers = {tier.name: tier for tier in tiers}
         self._wake = wake
         self._freed = freed
         self._changed = changed
@@ -75,47 +75,50 @@ class Copies:
 
     # ---- down ---------------------------------------------------------------------------------
 
-    def down(
-        self,
-        session: Session,
-        path: Path,
-        tier: Tier,
-        have: Hit,
-        below: Hit,
-        keep: bool,
-        done: Callable[[], None],
-    ) -> Holding | None:
+    def down(self, chain: Chain, tier: Tier, have: Hit, below: Hit, keep: bool) -> None:
         """Copy to a tier what it lacks of a hit in HBM, as far as there is room; `below` is what it has.
 
-        HBM then frees what the tier has, unless it is to `keep` it for LRU or the tier has not all
-        of it. Returns the destination, or None if there is nothing to copy.
+        Then on to the tiers of `chain.then`, one after the other, while the chain stays what it is. HBM
+        then frees what the last of them has, unless it is to `keep` it for LRU or that one has not all of it.
         """
-        missing = min(have.blocks - below.blocks, tier.pool.free - below.free)
-        evict_first = not keep and below.blocks + max(missing, 0) >= have.blocks
-        source = self.hold(self._pool, path, have)
-        if missing <= 0:
-            self.let_go(self.hold(tier.pool, path, below))
-            self.let_go(source, evict_first)
-            return None
-        goal = self.hold(tier.pool, path, below, missing)
+        source = self.hold(self._pool, chain.path, have)
+        path, blocks = chain.path, have.blocks
 
-        def arrived(transfer: Transfer) -> None:
-            self.land(goal)
-            self._freed()
-            self.let_go(source, evict_first)
-            self.note(session, tier.link, "demote", transfer)
-            done()
-            self._changed()
+        def copy(tier: Tier, below: Hit) -> None:
+            missing = min(blocks - below.blocks, tier.pool.free - below.free)
+            goal = self.hold(tier.pool, path, below, missing)
+            if missing <= 0:
+                self.let_go(goal)
+                go_on(below.blocks)
+                return
 
-        tier.link.send(missing * self.shape.block_bytes, False, arrived)
-        return goal
+            def arrived(transfer: Transfer) -> None:
+                self.land(goal)
+                self.note(chain.session, tier.link, "demote", transfer)
+                if chain.going_down.get(tier.name) is goal:
+                    del chain.going_down[tier.name]
+                go_on(below.blocks + missing)
+                self._changed()
+
+            chain.going_down[tier.name] = goal
+            tier.link.send(missing * self.shape.block_bytes, False, arrived)
+
+        def go_on(there: int) -> None:
+            if chain.then and chain.path is path:
+                tier, chain.then = self._tiers[chain.then[0]], chain.then[1:]
+                copy(tier, tier.pool.lookup(path, blocks))
+            else:
+                self._freed()
+                self.let_go(source, evict_first=not keep and there >= blocks)
+
+        copy(tier, below)
 
     # ---- up -----------------------------------------------------------------------------------
 
     def sources(self, path: Path, first: int, end: int) -> Plan:
         """Where blocks [first, end) can be had below."""
         plan: Plan = []
-        for tier in self._tiers:
+        for tier in self._tiers.values():
             if tier.pool.is_blank:
                 continue
             hit = tier.pool.lookup(path, end, first)
@@ -229,7 +232,7 @@ class Copies:
         """Reference a hit, and take `more` blocks behind it that will be written."""
         holding, before = Holding(path, start, start, start), pool.free
         pool.acquire(holding, hit)
-        if more:
+        if more > 0:
             pool.take(more)
             holding.blocks += more
         claimed = before - pool.free

@@ -19,10 +19,7 @@ class _Told:
     tier: int
     pool: BlockPool
     blocks: int
-    free: int = -1
-    blank: int = -1
-    pinned: int = -1
-    in_flight: int = -1
+    counts: tuple[int, int, int, int] = (-1, -1, -1, -1)
 
 
 class Ledger:
@@ -49,14 +46,10 @@ class Ledger:
         self._catch_up()
         for told in self._told:
             pool = told.pool
-            free, blank, pinned, in_flight = pool.free, pool.blank, pool.pinned, pool.in_flight
-            if (
-                free != told.free
-                or in_flight != told.in_flight
-                or pinned != told.pinned
-                or blank != told.blank
-            ):
-                told.free, told.blank, told.pinned, told.in_flight = free, blank, pinned, in_flight
+            counts = pool.free, pool.blank, pool.pinned, pool.in_flight
+            if counts != told.counts:
+                told.counts = counts
+                free, blank, pinned, in_flight = counts
                 active, cached = told.blocks - free - pinned - in_flight, free - blank
                 now = self._kernel.now
                 on_change((self._index, now, told.tier, active, pinned, cached, in_flight, blank))

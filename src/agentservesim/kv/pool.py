@@ -119,9 +119,9 @@ class BlockPool:
 
     def acquire(self, holding: Holding, hit: Hit) -> None:
         """Reference the blocks of a hit; the holding must be empty and begin where the hit does."""
+        holding.ranges.extend(hit.ranges)
         for lane, first, end in hit.ranges:
             self._reference(lane, first, end)
-            holding.ranges.append((lane, first, end))
         holding.blocks = holding.hashed = hit.blocks if hit.blocks > holding.start else holding.start
 
     def share(self, holding: Holding, other: Holding) -> None:

@@ -123,7 +123,6 @@ class Residency:
             oracle.next_use_s.pop(chain.session, None)
             if next_use_ps is not None:
                 oracle.next_use_s[chain.session] = to_s(next_use_ps)
-        self._cancel_timer(chain)
         chain.in_gap = True
         chain.gap_started_ps = self._kernel.now
         chain.seen = None
@@ -143,6 +142,7 @@ class Residency:
             self._advice.observe(GapEnded(self.view(chain), gap_s))
         chain.past_gaps_s.append(gap_s)
         chain.seen = None
+        chain.then = ()
         chain.in_gap = False
         self._cancel_timer(chain)
 
@@ -180,6 +180,7 @@ class Residency:
         chain = self.chains.pop(session, None)
         if chain is not None:
             self._cancel_timer(chain)
+            chain.then = ()
             chain.in_gap, chain.seen = False, None
             self.pins.unpin(chain)
 
@@ -199,6 +200,7 @@ class Residency:
     def _apply(self, chain: Chain, placement: Placement) -> None:
         self._wake()
         self._cancel_timer(chain)
+        chain.then = ()
         until_ps = FOREVER
         if placement.until_s is not None:
             until_ps = to_ps(placement.until_s)
@@ -208,6 +210,7 @@ class Residency:
             self._pin(chain, until_ps, placement.hard)
             return
         if placement.tier in self._by_name:
+            chain.then = placement.then
             self._copy_down(chain, self._by_name[placement.tier], keep=placement.copy)
         self.pins.unpin(chain)
         if placement.tier == "drop":
@@ -257,18 +260,10 @@ class Residency:
         under_way = chain.going_down.get(tier.name)
         if under_way is not None and under_way.path is chain.path:
             return
-
-        def done() -> None:
-            if chain.going_down.get(tier.name) is goal:
-                del chain.going_down[tier.name]
-
         known = chain.hits or NOTHING
         have = known.get(HBM) or self.pool.lookup(chain.path, chain.blocks)
         below = known.get(tier.name) if have.blocks == chain.blocks else None
-        below = below or tier.pool.lookup(chain.path, have.blocks)
-        goal = self.copies.down(chain.session, chain.path, tier, have, below, keep, done)
-        if goal is not None:
-            chain.going_down[tier.name] = goal
+        self.copies.down(chain, tier, have, below or tier.pool.lookup(chain.path, have.blocks), keep)
 
     def _promote(self, chain: Chain, hit: Hit) -> bool:
         """Bring a waiting session's KV up to HBM ahead of its turn, as far as there is room.

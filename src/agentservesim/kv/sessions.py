@@ -39,9 +39,9 @@ class Pin:
 class Chain:
     """The KV of one session on this instance, as of its last turn.
 
-    `going_down` has the holdings of the copies that are on their way to a tier, by its name; `seen` is
-    what the policy sees of it, while that is up to date. `hits` is there while the policy is asked where to
-    put it and that is done: what it was told each tier has.
+    `going_down` has the holdings of the copies that are on their way to a tier, by its name; `then` names the
+    tiers that it is copied to after that one. `seen` is what the policy sees of it, while that is up to date.
+    `hits` is there while the policy is asked where to put it and that is done: what it was told each tier has.
     """
 
     session: Session
@@ -57,6 +57,7 @@ class Chain:
     pin: Pin | None = None
     coming_up: Pin | None = None
     going_down: dict[str, Holding] = field(default_factory=dict)
+    then: tuple[str, ...] = ()
     timer: Timer | None = None
     seen: ChainView | None = None
     hits: dict[str, Hit] | None = None

@@ -86,13 +86,16 @@ class Placement(NamedTuple):
     tier: "hbm" pins it (bringing it up first if it is elsewhere); "cache" leaves it in HBM for LRU to
     evict; "drop" forgets it; the name of a lower tier copies it there and frees it in HBM. With
     `copy` the tier gets a copy and HBM keeps its own for LRU.
-    until_s: when to ask again; None is never. hard: a pin that yields only to the valve.
+    then: lower tiers that get it too, one after the other, each when the one before has it; HBM lets go,
+    if it does, after the last. until_s: when to ask again; None is never. hard: a pin that yields only to
+    the valve.
     """
 
     tier: str
     until_s: float | None = None
     hard: bool = False
     copy: bool = False
+    then: tuple[str, ...] = ()
 
 
 CACHE = Placement("cache")

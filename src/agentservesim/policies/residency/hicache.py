@@ -53,19 +53,13 @@ class HiCache:
         return (self.host, self.storage) if self.storage else (self.host,)
 
     def place(self, chain: ChainView, server: ServerView) -> Placement:
-        """Copy to the host, and, asked again when that is there, from HBM to the storage as well."""
+        """Copy to the host, and when that is there to the storage as well."""
         hits = chain.turns_done
         if not server.tiers or self.write == "write_back":
             return CACHE
         if self.write == "write_through_selective" and hits < SELECTIVE_HITS:
             return CACHE
-        if self.storage and server.now_s > chain.gap_started_s:
-            return Placement(self.storage, copy=True)
-        there_s = None
-        if self.storage and self.host in server.tiers:
-            missing = chain.kept_tokens["hbm"] - chain.kept_tokens.get(self.host, 0)
-            there_s = server.now_s + server.demote_s(self.host, max(missing, 0))
-        return Placement(self.host, there_s, copy=True)
+        return Placement(self.host, copy=True, then=(self.storage,) if self.storage else ())
 
     def observe(self, event: Event) -> None:
         """Note when a session is back: its prefetch starts there."""
