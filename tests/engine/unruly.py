@@ -42,7 +42,10 @@ class Unruly:
         now_s = server.now_s
         tier = random.choice(["hbm", "hbm", "hbm", "cache", "drop", *server.tiers, *server.tiers])
         until_s = random.choice([None, None, -5.0, now_s, *(now_s + x for x in (1e-12, 0.1, 1.0, 10.0))])
-        return Placement(tier, until_s, hard=random.random() < 0.3, copy=random.random() < 0.5)
+        then = (
+            tuple(random.choices(server.tiers, k=random.choice([0, 0, 1, 3]))) if tier in server.tiers else ()
+        )
+        return Placement(tier, until_s, random.random() < 0.3, random.random() < 0.5, then)
 
     def _tick(self, chains: Sequence[ChainView], server: ServerView) -> Iterator[tuple[ChainView, Placement]]:
         for chain in chains:

@@ -208,6 +208,42 @@ def test_a_session_back_before_its_copy_ends_finds_hbm_as_it_was() -> None:
     rig.audit()
 
 
+def test_tier_after_tier_gets_a_copy_and_hbm_lets_go_after_the_last() -> None:
+    tiers = (("dram", 100), ("ssd", 100))
+    rig, path = Rig(Script(Placement("dram", then=("ssd", "dram"))), tiers=tiers), content(8)
+    rig.turn("a", path)
+    rig.run(15.9)
+    rig.crowd()
+    assert (rig.has(path), rig.has(path, "dram"), rig.has(path, "ssd")) == (8, 8, 0)
+    rig.audit()
+    rig.run(16)
+    assert rig.pool.used == 0
+    assert rig.has(path, "ssd") == 8
+    assert [(r.link, r.start_ps, r.end_ps) for r in rig.transfers] == [
+        ("hbm-dram", 0, 8 * S),
+        ("hbm-ssd", 8 * S, 16 * S),
+    ]
+    rig.audit()
+
+
+@pytest.mark.parametrize("after", ["its session is back", "another answer"])
+def test_copies_do_not_go_on_when_they_are_not_wanted_any_more(after: str) -> None:
+    tiers = (("dram", 100), ("ssd", 100))
+    policy = Script(Placement("dram", copy=True, then=("ssd",)))
+    policy.tick = lambda chains, server: [(chain, CACHE) for chain in chains]  # type: ignore[attr-defined]
+    rig, path = Rig(policy, tiers=tiers), content(8)
+    rig.turn("a", path)
+    rig.run(3)
+    if after == "another answer":
+        rig.model.tick()
+    else:
+        rig.back("a")
+    rig.run(30)
+    assert [record.link for record in rig.transfers] == ["hbm-dram"]
+    assert rig.pool.used == 0
+    rig.audit()
+
+
 def test_a_tier_smaller_than_a_chain_gets_its_beginning_and_hbm_loses_nothing() -> None:
     rig, path, other = Rig(Script(DOWN), blocks=16, tiers=(("dram", 3),)), content(8), content(8)
     rig.turn("b", other)
@@ -468,6 +504,9 @@ def ticking(answer: object) -> Script:
         (Failing(), r"residency Failing: place\(\) of program 'p7' raised KeyError: 'gap'"),
         (Script("dram"), r"residency Script: place\(\) of program 'p7' returned 'dram'; it must be"),  # type: ignore[arg-type]
         (Script(Placement("tape")), r"must be a Placement on one of hbm, cache, drop, dram"),
+        (Script(Placement("dram", then=("tape",))), r"`then` goes from a lower tier to others: dram"),
+        (Script(Placement("hbm", then=("dram",))), r"`then` goes from a lower tier to others: dram"),
+        (Script(Placement("dram", then=3)), r"`then` goes from a lower tier"),  # type: ignore[arg-type]
         (Script(Placement("hbm", float("nan"))), r"until_s nan; it must be a time in seconds"),
         (Script(Placement("hbm", "soon")), r"until_s 'soon'; it must be a time"),  # type: ignore[arg-type]
         (Script(Placement("hbm", float("inf"))), r"until_s inf"),

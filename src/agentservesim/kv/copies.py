@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from agentservesim.kernel import Kernel
 from agentservesim.kv.links import Link, Network, Transfer
@@ -18,6 +19,22 @@ from agentservesim.model import Path
 
 Plan = list[tuple[Tier, int, int]]
 """Where blocks can be had: (tier, first, end), in order, without a hole."""
+
+
+@dataclass(slots=True, eq=False)
+class Descent:
+    """The first `blocks` blocks of a chain on their way down, which HBM holds for them as `source`.
+
+    `goal` is their destination in `tier`, which has `there` of them when the copy has ended.
+    """
+
+    chain: Chain
+    source: Holding
+    blocks: int
+    keep: bool
+    tier: Tier = field(init=False)
+    goal: Holding = field(init=False)
+    there: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -82,36 +99,39 @@ class Copies:
         then frees what the last of them has, unless it is to `keep` it for LRU or that one has not all of it.
         """
         source = self.hold(self._pool, chain.path, have)
-        path, blocks = chain.path, have.blocks
+        self._copy(Descent(chain, source, have.blocks, keep), tier, below)
 
-        def copy(tier: Tier, below: Hit) -> None:
-            missing = min(blocks - below.blocks, tier.pool.free - below.free)
-            goal = self.hold(tier.pool, path, below, missing)
-            if missing <= 0:
-                self.let_go(goal)
-                go_on(below.blocks)
-                return
+    def _copy(self, descent: Descent, tier: Tier, below: Hit) -> None:
+        missing = min(descent.blocks - below.blocks, tier.pool.free - below.free)
+        descent.tier = tier
+        descent.goal = goal = self.hold(tier.pool, descent.source.path, below, missing)
+        if missing > 0:
+            descent.there = below.blocks + missing
+            descent.chain.going_down[tier.name] = goal
+            tier.link.send(missing * self.shape.block_bytes, False, partial(self._arrived, descent))
+        else:
+            descent.there = below.blocks
+            self.let_go(goal)
+            self._go_on(descent)
 
-            def arrived(transfer: Transfer) -> None:
-                self.land(goal)
-                self.note(chain.session, tier.link, "demote", transfer)
-                if chain.going_down.get(tier.name) is goal:
-                    del chain.going_down[tier.name]
-                go_on(below.blocks + missing)
-                self._changed()
+    def _arrived(self, descent: Descent, transfer: Transfer) -> None:
+        chain, tier = descent.chain, descent.tier
+        self.land(descent.goal)
+        self.note(chain.session, tier.link, "demote", transfer)
+        if chain.going_down.get(tier.name) is descent.goal:
+            del chain.going_down[tier.name]
+        self._go_on(descent)
+        self._changed()
 
-            chain.going_down[tier.name] = goal
-            tier.link.send(missing * self.shape.block_bytes, False, arrived)
-
-        def go_on(there: int) -> None:
-            if chain.then and chain.path is path:
-                tier, chain.then = self._tiers[chain.then[0]], chain.then[1:]
-                copy(tier, tier.pool.lookup(path, blocks))
-            else:
-                self._freed()
-                self.let_go(source, evict_first=not keep and there >= blocks)
-
-        copy(tier, below)
+    def _go_on(self, descent: Descent) -> None:
+        """Copy to the next tier, or let go of what HBM has."""
+        chain, source = descent.chain, descent.source
+        if chain.then and chain.path is source.path:
+            tier, chain.then = self._tiers[chain.then[0]], chain.then[1:]
+            self._copy(descent, tier, tier.pool.lookup(source.path, descent.blocks))
+        else:
+            self._freed()
+            self.let_go(source, evict_first=not descent.keep and descent.there >= descent.blocks)
 
     # ---- up -----------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ class Chain:
 
     `going_down` has the holdings of the copies that are on their way to a tier, by its name; `then` names the
     tiers that it is copied to after that one. `seen` is what the policy sees of it, while that is up to date.
-    `hits` is there while the policy is asked where to put it and that is done: what it was told each tier has.
+    `hits`, what it was told each tier has, is there while the policy is asked and what it answers is done.
     """
 
     session: Session

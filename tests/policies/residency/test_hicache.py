@@ -15,10 +15,8 @@ def test_write_through_copies_every_gap_and_hbm_keeps_its_own() -> None:
 
 
 def test_the_storage_follows_the_host() -> None:
-    policy = HiCache(storage="ssd")
-    # 100 tokens, 40 of them there: 60 at 100 tokens/s are 0.6 s
-    assert policy.place(gap(started_s=5, dram=40), Server(now_s=5)) == Placement("dram", 5.6, copy=True)
-    assert policy.place(gap(started_s=5), Server(now_s=5.6)) == Placement("ssd", None, copy=True)
+    assert HiCache(storage="ssd").place(gap(), Server()) == Placement("dram", copy=True, then=("ssd",))
+    assert HiCache().place(gap(), Server()) == Placement("dram", copy=True)
 
 
 def test_selective_writes_what_a_second_turn_has_used() -> None:

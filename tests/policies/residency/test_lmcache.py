@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from agentservesim.policies.protocols import CACHE, GapEnded, Placement
+from agentservesim.policies.protocols import CACHE, Placement
 from agentservesim.policies.residency.lmcache import LmCache
 from tests.policies.residency.views import Server, gap, run
 
 
 def test_tier_after_tier_gets_a_copy() -> None:
-    policy, chain = LmCache(), gap(started_s=1, dram=20)
-    # 80 tokens at 100 tokens/s
-    assert policy.place(chain, Server(now_s=1)) == Placement("dram", 1.8, copy=True)
-    assert policy.place(chain, Server(now_s=1.8)) == Placement("ssd", None, copy=True)
-    assert policy.place(chain, Server(now_s=9)) == CACHE
-    policy.observe(GapEnded(chain, 20.0))
-    assert policy.place(gap(started_s=30, tokens=150, dram=100), Server(now_s=30)).tier == "dram"
+    assert LmCache().place(gap(), Server()) == Placement("dram", copy=True, then=("ssd",))
+    assert LmCache().place(gap(), Server(tiers=("cxl",))) == Placement("cxl", copy=True)
 
 
 def test_without_tiers_it_is_lru() -> None:
