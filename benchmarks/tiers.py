@@ -1,8 +1,8 @@
 """What tiers cost: the demo under each residency policy with DRAM and SSD, and without them.
 
-python -m benchmarks.tiers [--runs N] [POLICY ...]. Three runs take turns in one process: LRU without tiers, the
-policy without tiers (where it works without), and the policy with them; times are the least CPU seconds from
-the workload in memory to the result with its tables. `tiers` is to stay within the budget: the time with
+python -m benchmarks.tiers [--runs N] [POLICY ...]. Three runs take turns in one process: LRU without tiers,
+the policy without tiers (where it works without), and the policy with them; times are the least CPU seconds
+from the workload in memory to the result with its tables. `tiers` is to stay within the budget: the time with
 tiers over that of the same run without, which is LRU's for a policy that needs tiers. `all` is the time with
 tiers over that of LRU without: the policy's own work is in it, and what it changes in the engine (more or
 fewer steps, other hits). `calls` are the same two ratios of Python's function calls, which do not depend on
@@ -89,9 +89,8 @@ def main() -> None:
     base.run()
     base_calls = calls(base)
     print(f"demo on 4 instances; DRAM and SSD may cost {BUDGET} times the same run without them")
-    print(
-        f"{'policy':28} {'LRU, s':>7} {'without':>8} {'with':>6} {'tiers':>6} {'all':>5} {'calls: tiers':>13} {'all':>5}"
-    )
+    head = f"{'LRU, s':>7} {'without':>8} {'with':>6} {'tiers':>6} {'all':>5} {'calls: tiers':>13} {'all':>5}"
+    print(f"{'policy':28} {head}")
     for name in options.policies or sorted([*list_policies("residency"), *VARIANTS]):
         alone, tiered = without_tiers(base, name), with_tiers(base, name)
         rounds = [(cpu_s(base), cpu_s(alone), cpu_s(tiered)) for _ in range(options.runs)]
