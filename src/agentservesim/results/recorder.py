@@ -26,8 +26,8 @@ _step_numbers = attrgetter(*STEP_NUMBERS)
 
 Columns = dict[str, list[str] | NDArray[np.int64]]
 
-BATCH = 4096
-"""Records that are put into columns at once, at the end of a turn."""
+BATCH = 256
+"""Records that are put into columns at once, at the end of a turn: few enough to stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class _Rows:
 
     def _extend(self, records: Sequence[tuple[Any, ...]]) -> None:
         for column, values in zip(self._columns.values(), zip(*records, strict=True), strict=False):
-            column.extend(values)
+            column.extend(values if isinstance(column, list) else array("q", values))
 
     def columns(self) -> Columns:
         """The columns by field."""
