@@ -27,7 +27,7 @@ _step_numbers = attrgetter(*STEP_NUMBERS)
 Columns = dict[str, list[str] | NDArray[np.int64]]
 
 BATCH = 256
-"""Records that are put into columns at once, at the end of a turn: few enough to stay in the processor's cache."""
+"""Records that are put into columns at once, at the end of a turn."""
 
 
 @dataclass(frozen=True, slots=True)
