@@ -14,9 +14,11 @@ from agentservesim.cost.tables import Tables
 from agentservesim.model import InputError
 
 
-def _build(**settings: object) -> Cost:
+def _build(stages: int = 1, **settings: object) -> Cost:
     config = CostConfig.model_validate(settings)
-    return build_cost(config, block_size=16, max_num_batched_tokens=2048, max_num_seqs=256)
+    return build_cost(
+        config, block_size=16, max_num_batched_tokens=2048, max_num_seqs=256, pipeline_parallel_size=stages
+    )
 
 
 def test_blocks_of_a_recorded_server() -> None:
@@ -59,6 +61,13 @@ def test_a_model_that_does_not_fit() -> None:
         InputError, match=r"llama-3\.1-70b does not fit on 1 x h100-sxm.*raise tensor_parallel"
     ):
         _build(model="llama-3.1-70b", gpu="h100-sxm")
+
+
+def test_each_stage_of_a_pipeline_has_a_layer() -> None:
+    with pytest.raises(
+        InputError, match="pipeline_parallel_size: 33 stages for the 32 layers of llama-3.1-8b"
+    ):
+        _build(33)
 
 
 def test_tables_where_given_else_the_roofline(config_json: Path, table_folder: Path) -> None:

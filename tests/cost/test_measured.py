@@ -84,6 +84,8 @@ def test_the_list_says_what_is_there() -> None:
     tables = list_tables()
     assert set(tables) == set(list_gpus())
     assert "qwen3-14b" in tables["h100-sxm"]
+    assert "TP 1 2 4 8 where none is said" in tables["h100-sxm"]
+    assert "qwen3-30b-a3b (TP 1 2)" in tables["b200"]
     assert "fp8" not in tables["a100-sxm"]
     assert tables["rtx-4090"] == "no measurements: roofline"
 

@@ -75,6 +75,11 @@ def build_cost(
         pipeline_parallel_size,
         Network(config.gpus_per_node, config.internode_bytes_per_s, config.internode_latency_s),
     )
+    if on.stages > on.model.layers:
+        raise InputError(
+            f"pipeline_parallel_size: {on.stages} stages for the {on.model.layers} layers of {on.model.name}; "
+            "each needs one at least"
+        )
     if found is not None and found.linear is not None:
         step_time: StepTime = Linear(found.linear, config.step_time_scale)
         source = f"coefficients in {config.calibration}"

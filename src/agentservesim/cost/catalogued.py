@@ -17,6 +17,8 @@ _TYPES: dict[Quantization, str] = {"none": "16 bit", "fp8": "fp8", "mxfp4": "mxf
 DEGREES = (1, 2, 4, 8)
 """Degrees of tensor parallelism that are looked at."""
 
+_DEGREES = " ".join(map(str, DEGREES))
+
 
 def list_tables() -> dict[str, str]:
     """Accelerators: the engine that was measured on them, and by type of the linear layers the models that
@@ -32,7 +34,7 @@ def list_tables() -> dict[str, str]:
             for kind in _TYPES
         }
         texts = [f"{_TYPES[kind]}: {', '.join(names)}" for kind, names in kinds.items() if names]
-        lines[gpu] = f"{measured.engine}; {'; '.join(texts)}"
+        lines[gpu] = f"{measured.engine}, TP {_DEGREES} where none is said; {'; '.join(texts)}"
     return lines
 
 

@@ -90,7 +90,8 @@ class GroupedAttention:
         if self.heads % ranks or (self.kv_heads % ranks and ranks % self.kv_heads):
             raise InputError(
                 f"tensor_parallel_size: {ranks} does not divide {self.heads} attention heads "
-                f"and {self.kv_heads} KV heads; use a divisor of both"
+                f"and {self.kv_heads} KV heads; use a divisor of the former that divides the latter, "
+                "or is a multiple of it"
             )
         return replace(self, heads=self.heads // ranks, kv_heads=max(1, self.kv_heads // ranks))
 
