@@ -77,8 +77,8 @@ def build_cost(
     )
     if on.stages > on.model.layers:
         raise InputError(
-            f"pipeline_parallel_size: {on.stages} stages for the {on.model.layers} layers of {on.model.name}; "
-            "each needs one at least"
+            f"pipeline_parallel_size: {on.stages} stages for {on.model.layers} layers of {on.model.name}; "
+            "each needs one"
         )
     if found is not None and found.linear is not None:
         step_time: StepTime = Linear(found.linear, config.step_time_scale)
