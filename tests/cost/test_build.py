@@ -64,7 +64,7 @@ def test_a_model_that_does_not_fit() -> None:
 
 
 def test_each_stage_of_a_pipeline_has_a_layer() -> None:
-    with pytest.raises(InputError, match="pipeline_parallel_size: 33 stages for 32 layers of llama-3.1-8b"):
+    with pytest.raises(InputError, match="pipeline_parallel_size: 33 stages for 32 layers of"):
         _build(33)
 
 
