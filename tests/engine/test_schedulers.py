@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agentservesim.engine.config import EngineConfig
@@ -57,6 +57,7 @@ def compare(seed: int, name: str, tiers: bool) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 1 << 40), st.sampled_from(NAMES), st.booleans())
+@example(1052, "astraea", False)  # who gives way in the step behind a leap was asked for his key a step late
 def test_leaping_equals_stepping(seed: int, name: str, tiers: bool) -> None:
     compare(seed, name, tiers)
 

@@ -239,9 +239,12 @@ class Scheduler(Running):
 
     def is_plain(self, steps: int) -> bool:
         """Whether the step behind so many decode steps asks nothing of pins, lower tiers and the policy."""
-        if self.memory is None:
-            return not (self.waiting.queue and self.waiting.asks)
-        return not self.waiting.queue and self.rows.blocks_for(steps + 1) <= self.pool.ready
+        if self.memory is None and self._order is None:
+            return True
+        if self.waiting.queue and (self.memory is not None or self.waiting.asks):
+            return False
+        # Where blocks are short, who gives way waits again, and his key is asked for.
+        return self.rows.blocks_for(steps + 1) <= self.pool.ready
 
     def decides_again_ps(self) -> int | None:
         """When the order of the waiting requests may change by itself, which ends a leap; None for never."""
