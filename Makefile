@@ -44,7 +44,7 @@ bench-tiers: $(VENV)/core ## what DRAM and SSD tiers cost, for each residency po
 	$(BIN)/python -m benchmarks.tiers
 
 fuzz: $(VENV)/dev ## 10^5 random sequences of events over four tiers, under policies that behave badly (an hour)
-	$(BIN)/python -m pytest -m slow tests/engine/test_residency_random.py
+	$(BIN)/python -m pytest -m slow --hypothesis-profile=search tests/engine/test_residency_random.py
 
 bench: $(VENV)/core ## speed: 1,000 and 10,000 programs, and turns of growing context
 	$(BIN)/python -m benchmarks

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("tests", deadline=None)
+settings.register_profile("search", deadline=None)
+settings.register_profile("tests", deadline=None, derandomize=True)
 settings.load_profile("tests")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
