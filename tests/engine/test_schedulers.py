@@ -58,6 +58,7 @@ def compare(seed: int, name: str, tiers: bool) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 1 << 40), st.sampled_from(NAMES), st.booleans())
 @example(1052, "astraea", False)  # who gives way in the step behind a leap was asked for his key a step late
+@example(1008976, "dfs-weight", False)  # a leap did not tell the queue that its head finds no room
 def test_leaping_equals_stepping(seed: int, name: str, tiers: bool) -> None:
     compare(seed, name, tiers)
 

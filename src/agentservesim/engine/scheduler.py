@@ -266,6 +266,8 @@ class Scheduler(Running):
         self.pool.take(rows.blocks_for(steps))
         rows.advance(steps)
         self._priced = (-1, 0)
+        if self.waiting.queue and rows.count < self._budget and len(self.running) < self.config.max_num_seqs:
+            self.waiting.settle()
         return self._ended()
 
     # ---- ends ---------------------------------------------------------------------------------
