@@ -75,8 +75,7 @@ class Kernel:
     @property
     def _over(self) -> bool:
         """Whether only ticks are left, and nobody wants them."""
-        only_ticks = len(self._heap) == self._cancelled + self._ticks
-        return only_ticks and not any(wanted() for wanted in self._wanted)
+        return self.idle and not any(wanted() for wanted in self._wanted)
 
     def cancel(self, event: Event) -> None:
         """Forget a pending event. Cancelling twice, or after it ran, has no effect."""

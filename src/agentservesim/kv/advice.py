@@ -26,7 +26,7 @@ class Advice:
         self._policy = policy
         self._name = f"residency {type(policy).__name__}"
         self._known = (HBM, "cache", "drop", *tiers)
-        self._tiers = frozenset(tiers)
+        self._tiers = tuple(tiers)
         self._check_named("needs", tiers)
         if tiers:
             self._check_named("uses", tiers)
@@ -95,7 +95,7 @@ class Advice:
         if not isinstance(placement, Placement) or placement.tier not in self._known:
             must = f"{placement!r}; it must be a Placement on one of {', '.join(self._known)}"
         elif placement.then and not self._lead_down(placement):
-            below = ", ".join(self._known[3:]) or "none"
+            below = ", ".join(self._tiers) or "none"
             must = f"{placement!r}; `then` goes from a lower tier to others: {below}"
         else:
             until = placement.until_s
@@ -106,7 +106,9 @@ class Advice:
 
     def _lead_down(self, placement: Placement) -> bool:
         """Whether the tiers of a placement are all below HBM."""
-        return isinstance(placement.then, tuple) and self._tiers.issuperset((placement.tier, *placement.then))
+        if not isinstance(placement.then, tuple):
+            return False
+        return all(tier in self._tiers for tier in (placement.tier, *placement.then))
 
     def _check_named(self, attribute: str, tiers: Sequence[str]) -> None:
         """The tiers that a policy names must be there."""

@@ -23,18 +23,13 @@ Plan = list[tuple[Tier, int, int]]
 
 @dataclass(slots=True, eq=False)
 class Descent:
-    """The first `blocks` blocks of a chain on their way down, which HBM holds for them as `source`.
-
-    `goal` is their destination in `tier`, which has `there` of them when the copy has ended.
-    """
+    """What HBM has of a chain, held as `source`, on its way down to `goal` in `tier`."""
 
     chain: Chain
     source: Holding
-    blocks: int
     keep: bool
     tier: Tier = field(init=False)
     goal: Holding = field(init=False)
-    there: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +50,7 @@ class Copies:
 
     When one ends, `wake` is called before something is put into HBM, `freed` before something is given
     back, `changed` after. `on_transfer(record)` is
-    told of every copy that ended.
+    told of every copy that ended. `tiers` are those below HBM by name, fastest first.
     """
 
     def __init__(
@@ -75,7 +70,7 @@ class Copies:
         self._index = index
         self._kernel = kernel
         self._pool = pool
-        self._tiers = {tier.name: tier for tier in tiers}
+        self.tiers = {tier.name: tier for tier in tiers}
         self._wake = wake
         self._freed = freed
         self._changed = changed
@@ -99,46 +94,44 @@ class Copies:
         then frees what the last of them has, unless it is to `keep` it for LRU or that one has not all of it.
         """
         source = self.hold(self._pool, chain.path, have)
-        self._copy(Descent(chain, source, have.blocks, keep), tier, below)
+        self._copy(Descent(chain, source, keep), tier, below)
 
     def _copy(self, descent: Descent, tier: Tier, below: Hit) -> None:
-        missing = min(descent.blocks - below.blocks, tier.pool.free - below.free)
+        missing = min(descent.source.blocks - below.blocks, tier.pool.free - below.free)
         descent.tier = tier
         descent.goal = goal = self.hold(tier.pool, descent.source.path, below, missing)
         if missing > 0:
-            descent.there = below.blocks + missing
             descent.chain.going_down[tier.name] = goal
             tier.link.send(missing * self.shape.block_bytes, False, partial(self._arrived, descent))
         else:
-            descent.there = below.blocks
             self.let_go(goal)
-            self._go_on(descent)
+            self._go_on(descent, below.blocks)
 
     def _arrived(self, descent: Descent, transfer: Transfer) -> None:
-        chain, tier = descent.chain, descent.tier
+        chain, tier, there = descent.chain, descent.tier, descent.goal.blocks
         self.land(descent.goal)
         self.note(chain.session, tier.link, "demote", transfer)
         if chain.going_down.get(tier.name) is descent.goal:
             del chain.going_down[tier.name]
-        self._go_on(descent)
+        self._go_on(descent, there)
         self._changed()
 
-    def _go_on(self, descent: Descent) -> None:
-        """Copy to the next tier, or let go of what HBM has."""
+    def _go_on(self, descent: Descent, there: int) -> None:
+        """Copy to the next tier, or let go of what HBM has; its last tier has `there` blocks of it."""
         chain, source = descent.chain, descent.source
         if chain.then and chain.path is source.path:
-            tier, chain.then = self._tiers[chain.then[0]], chain.then[1:]
-            self._copy(descent, tier, tier.pool.lookup(source.path, descent.blocks))
+            tier, chain.then = self.tiers[chain.then[0]], chain.then[1:]
+            self._copy(descent, tier, tier.pool.lookup(source.path, source.blocks))
         else:
             self._freed()
-            self.let_go(source, evict_first=not descent.keep and descent.there >= descent.blocks)
+            self.let_go(source, evict_first=not descent.keep and there >= source.blocks)
 
     # ---- up -----------------------------------------------------------------------------------
 
     def sources(self, path: Path, first: int, end: int) -> Plan:
         """Where blocks [first, end) can be had below."""
         plan: Plan = []
-        for tier in self._tiers.values():
+        for tier in self.tiers.values():
             if tier.pool.is_blank:
                 continue
             hit = tier.pool.lookup(path, end, first)

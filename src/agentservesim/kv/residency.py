@@ -87,7 +87,6 @@ class Residency:
         self._wake = wake
         self._catch_up = catch_up
         self._advice = Advice(policy, [tier.name for tier in tiers])
-        self._by_name = {tier.name: tier for tier in tiers}
         self._hits = Hits(self._advice.min_hits)
         self._in_gap = Views(lambda: [self.view(chain) for chain in self.chains.values() if chain.in_gap])
         if self._advice.observes:
@@ -96,7 +95,9 @@ class Residency:
             tier.sharers.append(self)
         self._rankings = self._rank() if self._advice.ranks else []
         for above, below in self._advice.spill.items():
-            Spill(above, self._pools[above], self._by_name[below], self.copies, self._hits, kernel, changed)
+            Spill(
+                above, self._pools[above], self.copies.tiers[below], self.copies, self._hits, kernel, changed
+            )
 
     def _rank(self) -> list[Ranking]:
         """Hook the policy into the evictions of all tiers; one that is shared has one hook."""
@@ -142,9 +143,8 @@ class Residency:
             self._advice.observe(GapEnded(self.view(chain), gap_s))
         chain.past_gaps_s.append(gap_s)
         chain.seen = None
-        chain.then = ()
         chain.in_gap = False
-        self._cancel_timer(chain)
+        self._supersede(chain)
 
     def returns(self, session: Session, here: bool) -> None:
         """The session's next turn is on its way. A pin stays until it is admitted, if it is admitted here."""
@@ -179,8 +179,7 @@ class Residency:
         """The session is over, or goes on elsewhere: LRU gets what it left."""
         chain = self.chains.pop(session, None)
         if chain is not None:
-            self._cancel_timer(chain)
-            chain.then = ()
+            self._supersede(chain)
             chain.in_gap, chain.seen = False, None
             self.pins.unpin(chain)
 
@@ -199,8 +198,7 @@ class Residency:
 
     def _apply(self, chain: Chain, placement: Placement) -> None:
         self._wake()
-        self._cancel_timer(chain)
-        chain.then = ()
+        self._supersede(chain)
         until_ps = FOREVER
         if placement.until_s is not None:
             until_ps = to_ps(placement.until_s)
@@ -209,16 +207,16 @@ class Residency:
         if placement.tier == HBM:
             self._pin(chain, until_ps, placement.hard)
             return
-        if placement.tier in self._by_name:
+        if placement.tier in self.copies.tiers:
             chain.then = placement.then
-            self._copy_down(chain, self._by_name[placement.tier], keep=placement.copy)
+            self._copy_down(chain, self.copies.tiers[placement.tier], keep=placement.copy)
         self.pins.unpin(chain)
         if placement.tier == "drop":
             self._drop(chain)
 
     def _until(self, chain: Chain) -> None:
         """A placement's time is up: the policy says what comes next."""
-        self._cancel_timer(chain)
+        self._supersede(chain)
         if chain.in_gap:
             self._place(chain)
             self._changed()
@@ -432,7 +430,9 @@ class Residency:
         pins = self.pins.holdings if pool is self.pool else []
         return pins + self.copies.holdings(pool)
 
-    def _cancel_timer(self, chain: Chain) -> None:
+    def _supersede(self, chain: Chain) -> None:
+        """What the last placement wanted later, to be asked again or to copy on, is wanted no more."""
+        chain.then = ()
         if chain.timer is not None:
             self._kernel.cancel(chain.timer)
             chain.timer = None
