@@ -146,13 +146,16 @@ def build_network(
 ) -> Network | None:
     """The network between instances, if there is one.
 
-    Raises InputError where the KV of instances differs, or its size is unknown.
+    Raises InputError where instances cannot use each other's KV, or its size is unknown.
     """
     if config is None:
         return None
-    shapes = {spec.kv_shape for spec in specs}
-    if len(shapes) > 1 or None in shapes:
-        raise InputError("network: KV can be sent between equal instances only, and theirs differs")
+    shapes = [spec.kv_shape for spec in specs if spec.kv_shape is not None]
+    if len(shapes) < len(specs):
+        raise InputError("network: how large the KV of an instance is must be known")
+    for shape in shapes[1:]:
+        if why := shapes[0].differs(shape):
+            raise InputError(f"network: KV cannot be sent between these instances, as {why}")
     given = config.bytes_per_s
     speed = {"up_bytes_per_s": given, "down_bytes_per_s": given} if given else {}
     link = LinkConfig.model_validate({"between": ("hbm", "network"), "kind": config.kind, **speed})

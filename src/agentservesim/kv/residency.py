@@ -72,7 +72,7 @@ class Residency:
         layerwise: bool = False,
     ) -> None:
         self.index = index
-        self.tiers = tiers = tiers if pool.caching else ()
+        self.tiers = tiers
         self.layerwise = layerwise
         self.server: ServerView
         self.chains: dict[Session, Chain] = {}

@@ -22,12 +22,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KvShape:
-    """What an instance's KV looks like: bytes of a block over all ranks, and the ranks it is split over."""
+    """What an instance's KV looks like: bytes of a block over all ranks, the ranks it is split over, and the
+    model that it is of."""
 
     block_size: int
     block_bytes: int
     ranks: int = 1
     layers: int = 1
+    model: str = ""
+
+    def differs(self, other: KvShape) -> str:
+        """Why one cannot use the other's blocks, in words; "" if it can.
+
+        Tensor-parallel degrees may differ: what is kept is whole blocks, of which each rank moves its heads.
+        """
+        if self.model != other.model:
+            return f"it is of {self.model} and of {other.model}"
+        if self.block_size != other.block_size:
+            return f"blocks have {self.block_size} and {other.block_size} tokens"
+        if self.block_bytes != other.block_bytes:
+            return f"blocks have {self.block_bytes:,} and {other.block_bytes:,} bytes over all ranks"
+        return ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,11 +80,10 @@ def build_tiers(memory: MemoryConfig, shapes: Sequence[KvShape], kernel: Kernel)
                 firsts[key] = shape, tier
             else:
                 first, shared = firsts[key]
-                if first != shape:
+                if why := first.differs(shape):
                     raise InputError(
-                        f"tier '{config.name}': it is shared by instances with KV blocks of "
-                        f"{first.block_bytes} and {shape.block_bytes} bytes; give it scope 'instance', or "
-                        "make the instances equal"
+                        f"tier '{config.name}': instances that share it cannot use each other's KV, "
+                        f"as {why}; give it scope 'instance', or make the instances equal"
                     )
                 links = _links(config, memory, shape, kernel, shared.links)
                 tier = Tier(config.name, shared.pool, links[HBM], links, shared.sharers)

@@ -176,7 +176,11 @@ def instance_specs(group: InstanceConfig, cost: Cost, name: str) -> list[Instanc
     """One instance of a group: its engine, or each of its data-parallel engines."""
     engines = group.data_parallel_size
     shape = KvShape(
-        group.block_size, group.block_size * cost.kv_bytes_per_token, group.tensor_parallel_size, cost.layers
+        group.block_size,
+        group.block_size * cost.kv_bytes_per_token,
+        group.tensor_parallel_size,
+        cost.layers,
+        cost.provenance["model"],
     )
     spec = InstanceSpec(
         name=name,
@@ -196,6 +200,7 @@ def prepare(scenario: Scenario) -> Plan:
 
     Raises InputError for what cannot be run.
     """
+    _check_caching(scenario)
     policies = load_policies({family: getattr(scenario, family) for family in FAMILIES})
     Advice(policies["residency"], [tier.name for tier in scenario.memory.tiers])
     workload = load_workload(scenario.workload, scenario.seed)
@@ -256,6 +261,16 @@ def _sources(memory: MemoryConfig, tier: TierConfig) -> dict[str, Any]:
         "scope": tier.scope,
         "links": links,
     }
+
+
+def _check_caching(scenario: Scenario) -> None:
+    """A tier finds KV by its content, as prefix caching does."""
+    for number, group in enumerate(scenario.instances):
+        if scenario.memory.tiers and not group.enable_prefix_caching:
+            raise InputError(
+                f"instances.{number}.enable_prefix_caching is false, and without it no KV is found again, "
+                f"in HBM or in tier '{scenario.memory.tiers[0].name}'; set it to true, or leave the tiers out"
+            )
 
 
 def _check_fit(workload: Workload, group: InstanceConfig, cost: Cost) -> None:
