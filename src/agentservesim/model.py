@@ -66,6 +66,11 @@ def shared_tokens(a: Path, b: Path) -> int:
     return shared
 
 
+def first_tokens(path: Path, tokens: int) -> Path:
+    """The path of a sequence's first tokens; the whole path if it has no more."""
+    return tuple([(segment, min(end, tokens)) for segment, end in path if segment.start < tokens])
+
+
 @dataclass(frozen=True, slots=True)
 class ToolCall:
     """Work outside the engine that a turn's reply starts.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
+from itertools import zip_longest
 from math import isfinite
+from operator import ne
 from typing import Any
 
 from agentservesim.model import InputError, to_ps
@@ -13,6 +15,9 @@ from agentservesim.policies.protocols.scheduling import CHANGES
 from agentservesim.policies.scheduling.fcfs import Fcfs
 
 LEAST_TICK_S = 1e-3
+
+PLAIN = {int, float, str, bool}
+"""Kinds of keys of which only nan has no place in any order."""
 
 
 def order_of(policy: object) -> Order | None:
@@ -53,9 +58,12 @@ class Order:
     def key(self, request: RequestView, now_s: float) -> Any:
         """What a request is sorted by."""
         try:
-            return self.policy.key(request, now_s)
+            key = self.policy.key(request, now_s)
         except Exception as error:
-            raise self._failed(f"key() of turn '{request.id}'", error) from error
+            raise self._failed(_call("key", request), error) from error
+        if not _can_be_sorted(key):
+            raise self._no_order(request, key)
+        return key
 
     def keys(self, waiting: Sequence[RequestView], now_s: float) -> list[Any]:
         """What all requests of a queue are sorted by; the policy is shown the whole of it first."""
@@ -66,9 +74,18 @@ class Order:
             for request in waiting:
                 keys.append(key(request, now_s))
         except Exception as error:
-            call = f"key() of turn '{request.id}'" if request is not None else "survey()"
+            call = _call("key", request) if request is not None else "survey()"
             raise self._failed(call, error) from error
+        if not _can_all_be_sorted(keys):
+            pairs = zip(waiting, keys, strict=True)
+            raise self._no_order(*next(pair for pair in pairs if not _can_be_sorted(pair[1])))
         return keys
+
+    def _no_order(self, request: RequestView, key: object) -> InputError:
+        return InputError(
+            f"{self._name}: {_call('key', request)} returned {key!r}; a key must be a number, a text or a "
+            "tuple of them, and not nan"
+        )
 
     def budgets(self, requests: Sequence[RequestView], now_s: float) -> list[int]:
         """Most tokens of its prompt that each request may compute in this step, at least 1."""
@@ -77,7 +94,7 @@ class Order:
             for request in requests:
                 answers.append(budget(request, now_s))
         except Exception as error:
-            call = f"budget() of turn '{request.id}'" if request is not None else "budget()"
+            call = _call("budget", request) if request is not None else "budget()"
             raise self._failed(call, error) from error
         return [
             tokens if type(tokens) is int and tokens > 0 else self._whole(request, tokens)
@@ -87,8 +104,7 @@ class Order:
     def _whole(self, request: RequestView, tokens: object) -> int:
         if not isinstance(tokens, (int, float)) or tokens != tokens:
             raise InputError(
-                f"{self._name}: budget() of turn '{request.id}' returned {tokens!r}; "
-                "it must be a number of tokens"
+                f"{self._name}: {_call('budget', request)} returned {tokens!r}; it must be a number of tokens"
             )
         return max(int(min(tokens, 1 << 62)), 1)
 
@@ -123,3 +139,30 @@ class Order:
 
     def _failed(self, call: str, error: Exception) -> InputError:
         return fault_of(f"{self._name}: {call}", error)
+
+
+def _call(method: str, request: RequestView) -> str:
+    return f"{method}() of turn {request.turn_index} of program '{request.program.program_id}'"
+
+
+def _can_be_sorted(key: Any) -> bool:
+    """Whether a key has a place in some order, as nan has not, nor what `<` does not compare.
+
+    Two keys may both have one, and still not be comparable with one another.
+    """
+    if isinstance(key, (tuple, list)):
+        return all(map(_can_be_sorted, key))
+    try:
+        return not isinstance(key, Set) and not key < key and bool(key == key)
+    except (TypeError, ValueError, ArithmeticError):
+        return False
+
+
+def _can_all_be_sorted(keys: Sequence[Any]) -> bool:
+    """The same of many keys: tuples place by place, and plain numbers and texts all at once."""
+    kinds = set(map(type, keys))
+    if kinds == {tuple}:
+        return all(map(_can_all_be_sorted, zip_longest(*keys, fillvalue=0)))
+    if kinds <= PLAIN:
+        return float not in kinds or not any(map(ne, keys, keys))
+    return all(map(_can_be_sorted, keys))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from agentservesim.engine.request import Request
-from agentservesim.model import Path, to_s
+from agentservesim.model import Path, first_tokens, to_s
 from agentservesim.policies.protocols import ProgramView
 
 if TYPE_CHECKING:
@@ -67,12 +67,7 @@ class Seen:
     def prompt(self) -> Path:
         """Content of the prompt: the segments it follows, and where it leaves each."""
         if self._prompt is None:
-            length, cut = self._request.prompt_tokens, []
-            for segment, end in self._request.path:
-                cut.append((segment, min(end, length)))
-                if end >= length:
-                    break
-            self._prompt = tuple(cut)
+            self._prompt = first_tokens(self._request.path, self._request.prompt_tokens)
         return self._prompt
 
     @property

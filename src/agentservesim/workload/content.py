@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from agentservesim.model import Path, Segment, Turn
+from agentservesim.model import Path, Segment, Turn, first_tokens
 
 Spot = tuple[Segment | None, int]
 """A segment and the position (exclusive) reached in it; `(None, 0)` is the root, before any token."""
@@ -109,7 +109,7 @@ def unlimited_hits(turns: Iterable[Turn]) -> Iterator[int]:
 
 def detached(path: Path, prompt: int) -> Path:
     """The path of a turn whose reply is content of its own, whatever later turns send back."""
-    kept = [(segment, min(end, prompt)) for segment, end in path if segment.start < prompt]
+    kept = first_tokens(path, prompt)
     return (*kept, (Segment(prompt, kept[-1][0]), path[-1][1]))
 
 

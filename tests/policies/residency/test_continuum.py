@@ -9,7 +9,7 @@ import pytest
 
 from agentservesim.policies.protocols import CACHE, GapEnded, Placement, ProgramEnded
 from agentservesim.policies.residency import Continuum, ContinuumPreview
-from agentservesim.policies.residency.continuum import TurnCounts
+from agentservesim.policies.residency.samples import TurnCounts
 from tests.policies.residency.views import Server, gap
 
 

@@ -22,9 +22,10 @@ class Seat:
     new: bool = True
     marked: bool = False
 
-    def pause(self) -> None:
-        """It belongs nowhere from now on."""
-        self.home, self.marked = None, False
+    def leave(self) -> None:
+        """If it is marked and in a gap, it belongs nowhere from now on."""
+        if self.marked and self.gap_s is not None:
+            self.home, self.marked = None, False
 
 
 class Seats(dict[str, Seat]):

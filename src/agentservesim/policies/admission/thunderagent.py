@@ -55,12 +55,10 @@ class ThunderAgent:
 
     def route(self, turn: TurnView, instances: Sequence[InstanceView], now_s: float) -> int:
         """The program's instance."""
-        seat = self._seats.get(turn.program_id)
-        if seat is None or seat.home is None:
-            raise InputError(
-                "router 'thunderagent' goes with admission 'thunderagent' of the same parameters"
-            )
-        return seat.home
+        home = self._seats.get(turn.program_id, Seat()).home
+        if home is None:
+            raise InputError("router 'thunderagent' goes with admission 'thunderagent' and its parameters")
+        return home
 
     def observe(self, event: AdmissionEvent) -> None:
         """Note contexts and gaps; pause who is marked."""
@@ -69,8 +67,7 @@ class ThunderAgent:
         elif isinstance(event, TurnEnded):
             seat = self._seats[event.program.program_id]
             seat.tokens, seat.gap_s = event.prompt_tokens + event.output_tokens, event.program.gap_started_s
-            if seat.marked and seat.gap_s is not None:
-                seat.pause()
+            seat.leave()
 
     def review(self, fleet: FleetView) -> None:
         """Pause until every instance fits, then restore what fits."""
@@ -81,8 +78,7 @@ class ThunderAgent:
                 if room < 0 and not seat.marked:
                     room += self._seats.share(seat, fleet.now_s)
                     seat.marked = True
-                    if seat.gap_s is not None:
-                        seat.pause()
+                    seat.leave()
         rooms = self._seats.rooms(fleet)
         paused = [seat for seat in self._seats.values() if seat.home is None]
         for seat in sorted(paused, key=lambda s: (s.held_s is None, s.new, s.tokens)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import log, sqrt
+from math import log
 from typing import ClassVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from agentservesim.policies.protocols import (
     ServerView,
 )
 from agentservesim.policies.residency.gaps import GapHistory, tool_of
+from agentservesim.policies.residency.samples import TurnCounts
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Continuum:
     offload: str = ""
     wants: ClassVar[Mapping[str, str]] = {"tools": "all gaps are of one kind"}
     _gaps: GapHistory = field(default_factory=GapHistory, init=False, repr=False)
-    _turns: TurnCounts = field(default_factory=lambda: TurnCounts(), init=False, repr=False)
+    _turns: TurnCounts = field(default_factory=TurnCounts, init=False, repr=False)
 
     def observe(self, event: Event) -> None:
         """Learn gaps, and how many turns programs have."""
@@ -77,30 +78,3 @@ class Continuum:
         utility = np.arange(1, len(gaps) + 1) / len(gaps) * benefit_s - gaps
         best = int(np.argmax(utility))
         return float(gaps[best]) if utility[best] > 0 else 0.0
-
-
-class TurnCounts:
-    """How the turns done tell the turns left, over the programs that ended."""
-
-    def __init__(self) -> None:
-        self._n = self._k = self._left = self._k_k = self._left_left = self._k_left = 0
-
-    def add(self, turns: int) -> None:
-        """A program of so many turns had `turns - k` left after its k-th."""
-        squares = turns * (turns + 1) * (2 * turns + 1) // 6
-        self._n += turns
-        self._k += turns * (turns + 1) // 2
-        self._left += turns * (turns - 1) // 2
-        self._k_k += squares
-        self._left_left += squares - turns * turns
-        self._k_left += turns * turns * (turns + 1) // 2 - squares
-
-    def memory(self) -> float:
-        """eta = -Corr(turns done, turns left): 1 if all programs are equally long, 0 if memoryless.
-
-        1 before there is anything to tell it from.
-        """
-        n = self._n
-        covariance = n * self._k_left - self._k * self._left
-        variances = (n * self._k_k - self._k**2) * (n * self._left_left - self._left**2)
-        return -covariance / sqrt(variances) if variances > 0 else 1.0

@@ -9,8 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from agentservesim.policies.protocols import CACHE, ChainView, Event, GapEnded, Placement, ServerView
-from agentservesim.policies.residency.gaps import GapHistory, Samples, tool_of
+from agentservesim.policies.residency.gaps import GapHistory, tool_of
 from agentservesim.policies.residency.keeping import KeepingTime
+from agentservesim.policies.residency.samples import Samples
 
 
 @dataclass

@@ -5,12 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from agentservesim.policies.protocols import ChainView
-
-Samples = NDArray[np.float64]
+from agentservesim.policies.residency.samples import Samples, SortedSamples
 
 Z95 = 1.6448536269514722
 """95th percentile of the standard normal distribution."""
@@ -19,31 +15,6 @@ Z95 = 1.6448536269514722
 def tool_of(chain: ChainView) -> str:
     """The tool that a gap is named after; calls made together count as one tool. "" without a call."""
     return "+".join(sorted(set(chain.tools)))
-
-
-class SortedSamples:
-    """Numbers seen so far, in order."""
-
-    def __init__(self) -> None:
-        self._values = np.empty(64)
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    @property
-    def values(self) -> Samples:
-        """The samples, ascending; shape (len(self),)."""
-        return self._values[: self._count]
-
-    def add(self, value: float) -> None:
-        """Put a number in its place."""
-        place = int(np.searchsorted(self.values, value, side="right"))
-        if self._count == len(self._values):
-            self._values = np.concatenate([self._values, np.empty(self._count)])
-        self._values[place + 1 : self._count + 1] = self._values[place : self._count].copy()
-        self._values[place] = value
-        self._count += 1
 
 
 class GapHistory:

@@ -10,8 +10,10 @@ from agentservesim.policies.protocols import CACHE, ChainView, Event, GapEnded, 
 SELECTIVE_HITS = 2
 """Turns that must have used a session's KV before `write_through_selective` writes it."""
 
-WRITES = ("write_through", "write_through_selective", "write_back")
-PREFETCHES = ("best_effort", "wait_complete", "timeout")
+CHOICES = {
+    "write": ("write_through", "write_through_selective", "write_back"),
+    "prefetch": ("best_effort", "wait_complete", "timeout"),
+}
 
 
 @dataclass
@@ -36,12 +38,9 @@ class HiCache:
     load_back_threshold: int = 10
 
     def __post_init__(self) -> None:
-        for name, value, choices in (
-            ("write", self.write, WRITES),
-            ("prefetch", self.prefetch, PREFETCHES),
-        ):
-            if value not in choices:
-                raise ValueError(f"{name} is '{value}'; it must be {' or '.join(choices)}")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is '{getattr(self, name)}'; it must be {' or '.join(choices)}")
         self.spill: Mapping[str, str] = {}
         if self.write == "write_back":
             self.spill = {"hbm": self.host} | ({self.host: self.storage} if self.storage else {})
@@ -54,10 +53,8 @@ class HiCache:
 
     def place(self, chain: ChainView, server: ServerView) -> Placement:
         """Copy to the host, and when that is there to the storage as well."""
-        hits = chain.turns_done
-        if not server.tiers or self.write == "write_back":
-            return CACHE
-        if self.write == "write_through_selective" and hits < SELECTIVE_HITS:
+        unused = self.write == "write_through_selective" and chain.turns_done < SELECTIVE_HITS
+        if not server.tiers or self.write == "write_back" or unused:
             return CACHE
         return Placement(self.host, copy=True, then=(self.storage,) if self.storage else ())
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from agentservesim.policies.protocols import ChainView, OraclePolicy, ServerView
 from agentservesim.policies.residency.cost_aware import CostAware
-from agentservesim.policies.residency.gaps import Samples
+from agentservesim.policies.residency.samples import Samples
 
 
 @dataclass

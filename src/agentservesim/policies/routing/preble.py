@@ -40,23 +40,20 @@ class Preble:
 
     def route(self, turn: TurnView, instances: Sequence[InstanceView], now_s: float) -> Choice:
         """Exploit or explore."""
-        self._forget(now_s - self.window_s)
+        while self._work and self._work[0][0] < now_s - self.window_s:
+            _, index, work_s, hits, prompt = self._work.popleft()
+            self._note(index, -work_s, -hits, -prompt)
         if self._index is None:
             largest = max(instance.num_blocks * instance.block_size for instance in instances)
             self._index = PrefixIndex(len(instances), capacity=largest)
         known, load_s = self._index, self._load_s
         matches = known.match(turn.path, now_s)
         best = max(matches)
-        missed_s = [
-            instance.prefill_s(turn.prompt_tokens - match, match)
-            for instance, match in zip(instances, matches, strict=True)
-        ]
-        costs = [
-            load_s[i]
-            + self._eviction_s(instance, turn.prompt_tokens - matches[i], known.tokens[i])
-            + missed_s[i]
-            for i, instance in enumerate(instances)
-        ]
+        missed_s, costs = list[float](), list[float]()
+        for instance, match, held, busy_s in zip(instances, matches, known.tokens, load_s, strict=True):
+            new = turn.prompt_tokens - match
+            missed_s.append(instance.prefill_s(new, match))
+            costs.append(busy_s + self._eviction_s(instance, new, held) + missed_s[-1])
         index = lowest(costs).index
         if best > turn.prompt_tokens - best:
             holder = min((i for i, match in enumerate(matches) if match == best), key=load_s.__getitem__)
@@ -64,7 +61,8 @@ class Preble:
             index = lightest if load_s[holder] > self.rebalance_at * load_s[lightest] else holder
         steps_s = instances[index].step_s / max(instances[index].running, 1)
         work_s = missed_s[index] + steps_s * self._reply_tokens / max(self._replies, 1)
-        self._note(now_s, index, work_s, matches[index], turn.prompt_tokens)
+        self._work.append((now_s, index, work_s, matches[index], turn.prompt_tokens))
+        self._note(index, work_s, matches[index], turn.prompt_tokens)
         known.insert(index, turn.path, now_s)
         known.evict(index)
         return Choice(index, costs)
@@ -76,15 +74,7 @@ class Preble:
             return 0.0
         return instance.prefill_s(evicted) * self._hits[i] / self._prompts[i]
 
-    def _note(self, now_s: float, index: int, work_s: float, hits: int, prompt: int) -> None:
-        self._work.append((now_s, index, work_s, hits, prompt))
+    def _note(self, index: int, work_s: float, hits: int, prompt: int) -> None:
         self._load_s[index] += work_s
         self._hits[index] += hits
         self._prompts[index] += prompt
-
-    def _forget(self, before_s: float) -> None:
-        while self._work and self._work[0][0] < before_s:
-            _, index, work_s, hits, prompt = self._work.popleft()
-            self._load_s[index] -= work_s
-            self._hits[index] -= hits
-            self._prompts[index] -= prompt

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from agentservesim.model import Path, Segment
+from agentservesim.model import Path, Segment, first_tokens
 from agentservesim.policies.protocols import Changes, RequestView
 from agentservesim.policies.scheduling.lpm import fewest_replied
 
@@ -41,8 +41,8 @@ class DfsWeight:
     def _cut(self, request: RequestView) -> tuple[int, Path]:
         """Tokens of its prompt that are cached, and these: most often the same as when it was asked last."""
         cached = request.cached_tokens
-        known = self._cuts.get(request)
-        return known if known is not None and known[0] == cached else (cached, _start(request.prompt, cached))
+        known = self._cuts.get(request, (-1, ()))
+        return known if known[0] == cached else (cached, first_tokens(request.prompt, cached))
 
     def key(self, request: RequestView, now_s: float) -> int:
         """When the walk comes to its node."""
@@ -51,10 +51,6 @@ class DfsWeight:
     def victims(self, running: Sequence[RequestView], now_s: float) -> list[RequestView]:
         """The shortest reply so far first."""
         return fewest_replied(running)
-
-
-def _start(path: Path, tokens: int) -> Path:
-    return tuple((segment, min(end, tokens)) for segment, end in path if segment.start < tokens)
 
 
 def _walk(places: Sequence[Place], depth: int = 0, at: int = 0) -> list[RequestView]:
