@@ -68,7 +68,11 @@ def shared_tokens(a: Path, b: Path) -> int:
 
 def first_tokens(path: Path, tokens: int) -> Path:
     """The path of a sequence's first tokens; the whole path if it has no more."""
-    return tuple([(segment, min(end, tokens)) for segment, end in path if segment.start < tokens])
+    for number in range(len(path) - 1, -1, -1):
+        segment, end = path[number]
+        if segment.start < tokens:
+            return path[: number + 1] if end <= tokens else (*path[:number], (segment, tokens))
+    return ()
 
 
 @dataclass(frozen=True, slots=True)

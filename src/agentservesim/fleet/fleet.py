@@ -11,19 +11,20 @@ from agentservesim.engine.order import Order, order_of
 from agentservesim.engine.request import NOTHING, Request
 from agentservesim.engine.seen import seen_of
 from agentservesim.fleet.admission import FleetState, Gate
+from agentservesim.fleet.ahead import look_ahead
 from agentservesim.fleet.config import NetworkConfig, RoutingConfig, ToolsConfig
 from agentservesim.fleet.engines import InstanceSpec, build_engines
 from agentservesim.fleet.memory import build_network, equip
 from agentservesim.fleet.migration import Migrations
 from agentservesim.fleet.orchestrator import Orchestrator, ProgramRun
 from agentservesim.fleet.router import Dispatcher
-from agentservesim.fleet.servers import Server, cut, estimates_of
+from agentservesim.fleet.servers import Server, estimates_of
 from agentservesim.fleet.tools import ToolSimulator
 from agentservesim.kernel import Kernel
 from agentservesim.kv.config import MemoryConfig
 from agentservesim.kv.residency import Chain, Residency
 from agentservesim.kv.tiers import KvShape
-from agentservesim.model import InputError, Listener, Turn, TurnRecord, Workload
+from agentservesim.model import InputError, Listener, Turn, TurnRecord, Workload, first_tokens
 from agentservesim.policies.admission.always import Always
 from agentservesim.policies.asking import tick_ps
 from agentservesim.policies.protocols import (
@@ -202,7 +203,7 @@ class Fleet:
             turn.prompt_tokens,
             turn.priority,
             run.homes.get(None) if home is None else home,
-            cut(turn.path, turn.prompt_tokens),
+            first_tokens(turn.path, turn.prompt_tokens),
             turn.hints or NO_HINTS,
             run.known,
         )
@@ -280,8 +281,11 @@ class Fleet:
 
     def _finished(self, request: Request) -> None:
         server, sent, turn = self._servers[request.instance], request.owner, request.turn
-        assert isinstance(sent, Sent)
         server.load -= 1
+        if sent is None:
+            self._looked_ahead(request)
+            return
+        assert isinstance(sent, Sent)
         out_ps = server.spec.frontend_out_ps
         finish_ps = request.finish_ps + out_ps
         first_ps = request.first_token_ps + out_ps
@@ -327,7 +331,23 @@ class Fleet:
             self._note_gap(self.residencies[request.instance], sent.run, request)
         if self._migrations.watches:
             self._migrations.ended(sent.run, request)
+        if self._dispatcher.looks_ahead(sent.view) and sent.run.turns_left:
+            self._look_ahead(sent.run, request)
         self._gate.ended(sent.run, turn, request.cached_tokens)
+
+    def _look_ahead(self, run: ProgramRun, request: Request) -> None:
+        """Compute where a turn ended what is known of the next prompt."""
+        ahead = look_ahead(run, request.turn, self._kernel.now)
+        if self._order is not None:
+            ahead.program, ahead.critical_path_s = run.known, request.critical_path_s
+        self._kernel.after(0, lambda _: self._submit(ahead, request.instance))
+
+    def _looked_ahead(self, request: Request) -> None:
+        """The next prompt's beginning has been computed: the scheduling policy is told, and nobody else."""
+        self._dispatcher.sent(request.instance)
+        if self._order is not None:
+            self._order.tell(TurnFinished(seen_of(request)))
+            request.seen = None
 
     def _loaded_tokens(self, request: Request) -> dict[str, int]:
         """Tokens that were loaded for a turn, by tier."""

@@ -9,11 +9,11 @@ from agentservesim.engine.request import Request
 from agentservesim.fleet.admission import LONGEST_IDLE_PS, FleetState, Gate
 from agentservesim.fleet.orchestrator import ProgramRun
 from agentservesim.fleet.router import Dispatcher
-from agentservesim.fleet.servers import Server, cut
+from agentservesim.fleet.servers import Server
 from agentservesim.kernel import Kernel
 from agentservesim.kv.links import Network
 from agentservesim.kv.residency import Chain, Residency, Session
-from agentservesim.model import InputError, Turn
+from agentservesim.model import InputError, Turn, first_tokens
 from agentservesim.policies.asking import fault_of, tick_ps
 from agentservesim.policies.protocols import Migration, Move, Pause, Replicate, Restore
 
@@ -88,7 +88,7 @@ class Migrations:
         at, session = self._residencies[goal], (run.program.id, turn.session_id)
         chain = at.chains.get(session) or Chain(session, run.start_ps)
         if chain.pin is None:
-            chain.path = cut(turn.path, turn.prompt_tokens)
+            chain.path = first_tokens(turn.path, turn.prompt_tokens)
             chain.blocks = (turn.prompt_tokens - 1) // self._servers[goal].spec.engine.block_size
             if at.bring(chain, self._residencies[source], self._network, keep=True):
                 at.chains[session] = chain

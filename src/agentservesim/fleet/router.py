@@ -41,6 +41,7 @@ class Dispatcher:
         self._lag_ps = to_ps(config.event_lag_s)
         self._reports = None if config.fresh else Reports(servers, config, kernel)
         self.wants_news = getattr(policy, "observe", None) is not None
+        self._ahead = getattr(policy, "looks_ahead", None)
         begin = getattr(policy, "begin", None)
         if begin is not None:
             begin(len(servers), seed)
@@ -88,6 +89,15 @@ class Dispatcher:
         """A turn is on its way to an instance."""
         if self._reports is not None:
             self._reports.event(index)
+
+    def looks_ahead(self, turn: TurnView) -> bool:
+        """Whether the beginning of the next prompt is to be computed, now that a turn is done."""
+        if self._ahead is None:
+            return False
+        try:
+            return bool(self._ahead(turn))
+        except Exception as error:
+            raise fault_of(self._named("looks_ahead", turn), error) from error
 
     def prefilled(self, turn: TurnView, index: int, at_ps: int) -> None:
         """A turn's first token comes out at `at_ps`, now or later."""

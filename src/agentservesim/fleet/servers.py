@@ -161,15 +161,6 @@ def estimates_of(specs: Sequence[InstanceSpec]) -> list[Estimates]:
     return [made[id(spec.step_time), spec.engine.max_num_batched_tokens] for spec in specs]
 
 
-def cut(path: Path, tokens: int) -> Path:
-    """The first tokens of a path."""
-    for number in range(len(path) - 1, -1, -1):
-        if number == 0 or path[number - 1][1] < tokens:
-            segment, end = path[number]
-            return (*path[:number], (segment, tokens)) if end > tokens else path[: number + 1]
-    return path
-
-
 def most_blocks(path: Path, block_size: int) -> int:
     """Full blocks that a prompt can be served from the cache: never its last token."""
     return (path[-1][1] - 1) // block_size if path else 0

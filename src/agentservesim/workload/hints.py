@@ -14,7 +14,7 @@ from agentservesim.workload.rows import Row
 
 HINTS: dict[str, str] = {
     "priority": "how urgent the turn is, higher first (Dynamo; the turn's own is vLLM's, lowest first)",
-    "strict_priority": "tier of the router's queue, higher first, before any other order (Dynamo)",
+    "strict_priority": "tier of the queue, higher first, before any other order (Dynamo)",
     "osl": "tokens that the reply is expected to have (Dynamo)",
     "speculative_prefill": "whether to prefill the next prompt's beginning when the turn is done (Dynamo)",
     "gap_s": "seconds that the tool calls after the turn are expected to take",
@@ -43,11 +43,12 @@ def read_hints(row: Row) -> dict[str, object] | None:
 
 
 def count_hints(workload: Workload) -> Counter[str]:
-    """How many turns have each hint; `tools`: names of tool calls, `tenant`: a tenant."""
+    """How many turns have each hint; `tools`: names of tool calls, `tenant`: a tenant, `priority`: the hint
+    or, other than 0, the turn's own."""
     seen: Counter[str] = Counter()
     for program in workload.programs:
         for turn in program.turns:
-            seen.update(list(turn.hints or ()))
+            seen.update({*(turn.hints or ()), *(("priority",) if turn.priority else ())})
             seen["tools"] += bool(turn.tools)
             seen["tenant"] += bool(program.tenant)
     return seen

@@ -28,6 +28,19 @@ def test_a_hinted_priority_counts_the_other_way_round() -> None:
     assert [r.id for r in Priority().victims(requests, 0.0)] == ["low", "own", "hinted"]
 
 
+def test_a_tier_comes_before_any_priority() -> None:
+    requests = [
+        ARequest("urgent", hints={"priority": 9}),
+        ARequest("upper", hints={"strict_priority": 1, "priority": -5}),
+        ARequest("own", priority=-20),
+        ARequest("lower", hints={"strict_priority": -1}, priority=-99),
+        ARequest("uppermost", hints={"strict_priority": 1}),
+    ]
+    order = ["uppermost", "upper", "own", "urgent", "lower"]
+    assert served(Priority(), requests) == order
+    assert [r.id for r in Priority().victims(requests, 0.0)] == order[::-1]
+
+
 def test_sjf_goes_by_the_hint_or_by_replies_so_far() -> None:
     policy, talks, new = Sjf(), AProgram("talks"), AProgram("new")
     hinted = ARequest("hinted", new, hints={"osl": 40})

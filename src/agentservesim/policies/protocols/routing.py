@@ -129,7 +129,9 @@ class Router(Protocol):
 
     Optional methods: `begin(instances, seed)`, called once with the number of instances, for routers that
     draw at random (from `agentservesim.random.stream`); `observe(event)`, told of `Prefilled` and `Replied`;
-    `tick_s` with `rebalance(fleet)`, which yields `Move`, `Replicate`, `Pause` and `Restore`.
+    `tick_s` with `rebalance(fleet)`, which yields `Move`, `Replicate`, `Pause` and `Restore`;
+    `looks_ahead(turn)`, asked when a turn is done: whether what is known of its session's next prompt, the
+    prompt and the reply as it will be sent back, is to be computed at its instance.
     """
 
     def route(self, turn: TurnView, instances: Sequence[InstanceView], now_s: float) -> int | Choice:

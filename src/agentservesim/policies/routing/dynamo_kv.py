@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import exp
+from typing import ClassVar
 
 from agentservesim.policies.protocols import Choice, InstanceView, RouterEvent, TurnView
 from agentservesim.policies.routing.books import Books
@@ -21,12 +22,14 @@ class DynamoKv:
     prefill_blocks are blocks of prompts under way to their first token, this one's without those that the
     index says are cached; decode_blocks are those of all prompts under way, this one's too. The index holds
     what was sent where in the last `ttl_s` seconds (Dynamo's approximate mode). With a `temperature` above 0
-    the instance is drawn, with the softmax of -cost / temperature, costs being scaled to [0, 1].
+    the instance is drawn, with the softmax of -cost / temperature, costs being scaled to [0, 1]. After a turn
+    with the hint `speculative_prefill` the beginning of the next prompt is computed.
     """
 
     overlap_weight: float = 1.0
     temperature: float = 0.0
     ttl_s: float = 120.0
+    wants: ClassVar[Mapping[str, str]] = {"speculative_prefill": "no prompt is computed before its turn"}
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
@@ -56,6 +59,10 @@ class DynamoKv:
         books.sent(turn, choice.index, prefill=new[choice.index], held=prompt)
         self._index.insert(choice.index, turn.path, now_s)
         return choice
+
+    def looks_ahead(self, turn: TurnView) -> bool:
+        """If its client asked for it."""
+        return turn.hints.get("speculative_prefill") is True
 
     def _drawn(self, costs: Sequence[float]) -> int:
         low, spread = min(costs), (max(costs) - min(costs)) or 1.0
