@@ -213,6 +213,9 @@ def test_every_setting_is_a_flag_with_a_description() -> None:
         (["run", "TRACE", "--tables", "nowhere"], "nowhere"),
         (["run", "missing.jsonl"], "missing.jsonl: no such file"),
         (["run", "missing.toml"], "missing.toml: no such file"),
+        (["run", "dmo"], "dmo: no such file; did you mean 'demo'?"),
+        (["trace", "stats", "Demo"], "Demo: no such file; did you mean 'demo'?"),
+        (["run", "TRACE", "--set", "instances=[]"], "--set instances: must not be empty"),
         (["check", "missing.jsonl"], "no such file"),
         (["trace", "stats", "missing.jsonl"], "no such file"),
         (["trace", "synth", "claude-cod", "--out", "x.jsonl"], "did you mean 'claude-code'?"),
@@ -420,11 +423,47 @@ def test_an_interrupt_leaves_no_folder(endless: subprocess.Popen[str], tmp_path:
     assert {p.name for p in tmp_path.iterdir()} - {"__pycache__"} == {"mine.py", "called"}
 
 
+@pytest.mark.parametrize(
+    ("tokens", "said"), [(131_071, ""), (131_072, "1 of 2 turns are longer, with up to 131,073")]
+)
+def test_turns_beyond_what_the_model_was_made_for_are_told(tmp_path: Path, tokens: int, said: str) -> None:
+    """llama-3.1-8b has 131,072 positions."""
+    turns = [
+        {"new_tokens": 20, "output_tokens": 1},
+        {"keep_tokens": 0, "new_tokens": tokens, "output_tokens": 1},
+    ]
+    (tmp_path / "t.jsonl").write_text(json.dumps({"turns": turns}) + "\n")
+    ran = agentservesim("run", tmp_path / "t.jsonl", "--out", tmp_path / "out")
+    checked = agentservesim("check", tmp_path / "t.jsonl")
+    assert ran.returncode == checked.returncode == 0
+    notes = json.loads((tmp_path / "out" / "summary.json").read_text())["provenance"]["workload"]["notes"]
+    assert len(notes) == bool(said)
+    assert (said in ran.stderr, said in checked.stdout, "note" in ran.stderr) == (True, True, bool(said))
+    assert "note" not in agentservesim("run", tmp_path / "t.jsonl", "--quiet").stderr
+
+
 def test_a_closed_pipe_is_no_error(trace: Path) -> None:
     command = f"{sys.executable} -m agentservesim metrics | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("program.latency_s")
     assert done.stderr == ""
+    early = f"{sys.executable} -m agentservesim run {trace} --json | true"
+    done = subprocess.run(early, shell=True, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+@pytest.mark.parametrize(
+    "words", [["metrics"], ["run", "TRACE"], ["run", "TRACE", "--json"], ["check", "TRACE"]]
+)
+def test_a_full_disk_behind_stdout_gets_one_line(trace: Path, words: list[str]) -> None:
+    arguments = [str(trace) if word == "TRACE" else word for word in words]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*RUN, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    said = "agentservesim: cannot write to stdout: [Errno 28] No space left on device"
+    assert done.stderr.splitlines()[-1:] == [said]
+    assert "Traceback" not in done.stderr
 
 
 def test_trace_commands(trace: Path, tmp_path: Path) -> None:

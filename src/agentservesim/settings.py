@@ -162,7 +162,7 @@ def _fault(model: type[BaseModel], error: ErrorDetails, location: Location) -> s
             return f"must be a whole number, got {_shown(given)}"
         case "string_pattern_mismatch":
             return f"must match {context['pattern']}, got {_shown(given)}"
-        case "string_too_short":
+        case "string_too_short" | "too_short":
             return "must not be empty"
         case "int_parsing_size":
             return f"must be less than 2^63, got {_shown(given)}"

@@ -124,6 +124,14 @@ def test_steps_of_a_wave_start_and_end_together(seed: int) -> None:
     assert all(before[1] <= after[0] for before, after in pairwise(ordered))
 
 
+@settings(max_examples=30)
+@given(SEEDS, st.booleans())
+def test_every_step_that_is_counted_is_told(seed: int, leap: bool) -> None:
+    """Those with a dummy batch too."""
+    tape, counts, _ = draw_waves(seed).run(leap=leap)
+    assert sum(map(len, tape.steps.values())) == counts.steps
+
+
 class Ranks:
     """A wave and what became of its requests."""
 
@@ -184,7 +192,7 @@ def test_a_new_wave_waits_for_nobody() -> None:
     run.kernel.run()
     assert late.first_token_ps == 100 + 15
     assert [step.prefill_tokens for step in run.tape.steps[2]] == [5]
-    assert 0 not in run.tape.steps
+    assert [(step.prefill_tokens, step.decode_rows) for step in run.tape.steps[0]] == [(0, 0)]
 
 
 def test_a_leap_ends_where_another_rank_becomes_the_slowest() -> None:

@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 import polars as pl
 import pytest
 
 from agentservesim.experiment import Comparison, Run, compare_runs
+from agentservesim.experiment.comparison import COMPARISON
+from agentservesim.experiment.sweep import gather
 from agentservesim.model import InputError
-from agentservesim.report.comparison import comparison_sheet
+from agentservesim.report.comparison import comparison_sheet, sweep_sheet
+from agentservesim.report.html.comparisons import comparison_data
 
 
 def run(folder: Path, latencies: Sequence[float], ttft: float | None = 1.0, **more: Any) -> Run:
@@ -33,6 +37,18 @@ def run(folder: Path, latencies: Sequence[float], ttft: float | None = 1.0, **mo
         **more,
     }
     return Run(summary, folder)
+
+
+def lacks(name: str, seed: int, who: str, ttft: float) -> float | None:
+    """A TTFT, which the second run of one arm has not."""
+    return None if name == who and seed == 1 else ttft
+
+
+def comparison_file_of(comparison: Comparison, folder: Path) -> Path:
+    """The comparison as it is written."""
+    file = folder / COMPARISON
+    file.write_bytes(orjson.dumps(comparison.as_dict()))
+    return file
 
 
 def compared(tmp_path: Path, arms: Mapping[str, Sequence[float]], **more: Any) -> Comparison:
@@ -177,8 +193,54 @@ def test_the_sheet_says_who_was_turned_away_and_what_has_no_value(tmp_path: Path
     }
     notes = comparison_sheet(compare_runs(runs, [0])).notes
     assert "few: 2 of 3 programs were turned away; figures are of the others." in notes
-    assert "Left out, because a run has no value: turn.ttft.mean." in notes
+    assert "few: blank, as a run has no value: turn.ttft.mean." in notes
     assert not [note for note in notes if note.startswith("all")]
+
+
+def test_what_an_arm_lacks_is_blank(tmp_path: Path) -> None:
+    """Of three arms `few` lacks a value in one of two runs; nobody wins, and the others are compared."""
+    runs = {
+        name: [run(tmp_path / f"{name}{s}", [1, 2 + s], lacks(name, s, "few", ttft)) for s in range(2)]
+        for name, ttft in (("old", 4.0), ("few", 5.0), ("new", 1.0))
+    }
+    comparison = compare_runs(runs, range(2))
+    line = next(line for line in comparison.lines if line.place == "turn.ttft_s.mean")
+    assert list(line.cells) == ["old", "new"]
+    assert line.winner is None
+    difference = line.cells["new"].difference
+    assert difference is not None
+    assert difference.value == -3
+    sheet = comparison_sheet(comparison, ["turn.ttft_s.mean"])
+    assert [row[1:4] for row in sheet.rows] == [
+        ("old", "4.00", ""),
+        ("few", "", ""),
+        ("new", "1.00", "-3.00"),
+    ]
+    assert list(comparison.as_dict()["metrics"]["turn.ttft_s.mean"]["arms"]) == ["old", "new"]
+    assert comparison.as_dict()["arms"]["few"]["values"]["turn.ttft_s.mean"] == [5.0, None]
+
+
+def test_a_baseline_that_lacks_a_value_is_blank_and_nobody_is_compared_with_it(tmp_path: Path) -> None:
+    runs = {
+        name: [run(tmp_path / f"{name}{s}", [1, 2 + s], lacks(name, s, "old", 4.0)) for s in range(2)]
+        for name in ("old", "new")
+    }
+    sheet = comparison_sheet(compare_runs(runs, range(2)), ["turn.ttft_s.mean"])
+    assert [row[1:] for row in sheet.rows] == [("old", *[""] * 5), ("new", "4.00", *[""] * 4)]
+    assert "old: blank, as a run has no value: turn.ttft.mean." in sheet.notes
+    page = comparison_file_of(compare_runs(runs, range(2)), tmp_path)
+    assert comparison_data(page)["verdict"]["numbers"]
+
+
+def test_a_point_of_a_sweep_that_lacks_a_value_is_blank(tmp_path: Path) -> None:
+    points = {
+        name: [run(tmp_path / f"{name}{s}", [1, 2 + s], lacks(name, s, "few", 4.0)) for s in range(2)]
+        for name in ("few", "all")
+    }
+    sheet = sweep_sheet(gather(points, range(2)), ["turn.ttft_s.mean", "program.latency_s.mean"])
+    assert sheet.header == ["point", "turn.ttft.mean (s)", "program.latency.mean (s)"]
+    assert [row[:2] for row in sheet.rows] == [["few", ""], ["all", "4.00 +- 0.00"]]
+    assert "few: blank, as a run has no value: turn.ttft.mean." in sheet.notes
 
 
 def test_a_damaged_run_is_named(tmp_path: Path) -> None:

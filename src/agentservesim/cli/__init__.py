@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperCommand
 
 from agentservesim.cli import comparing, facts, hardware, running, showing, traces
-from agentservesim.cli.output import BAD_INPUT, BUG, INTERRUPTED
+from agentservesim.cli.output import BAD_INPUT, BUG, INTERRUPTED, discard_stdout, stdout_is_gone
 from agentservesim.model import InputError
 
 
@@ -135,13 +135,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         app = build_app(words[0])
         code = app(_spread(words), prog_name="agentservesim", standalone_mode=False)
+        sys.stdout.flush()
     except InputError as error:
         _fail(str(error), BAD_INPUT)
     except typer.TyperException as error:
         _fail(_usage_fault(error), error.exit_code)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except Exception:
+    except Exception as error:
+        if stdout_is_gone(error):
+            discard_stdout()
+            if isinstance(error, BrokenPipeError):
+                sys.exit(1)  # as typer does: who reads has seen enough
+            _fail(f"cannot write to stdout: {error}", BAD_INPUT)
         traceback.print_exc()
         _fail("this is a bug; please report it with the lines above", BUG)
     if code == INTERRUPTED:

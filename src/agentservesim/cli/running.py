@@ -48,9 +48,10 @@ def run(
         settings.put(("record_steps",), True, "--steps")
     with reading(source, quiet):
         plan = prepare(checked(settings))
-    for want in () if quiet else plan.wants():
-        if not want.turns:
-            print(f"agentservesim: {want}", file=sys.stderr)
+    if not quiet:
+        wants = [str(want) for want in plan.wants() if not want.turns]
+        for line in (*(f"note: {note}" for note in plan.notes), *wants):
+            print(f"agentservesim: {line}", file=sys.stderr)
     with counting(plan.workload.num_turns, quiet) as progress:
         try:
             result = plan.run(progress)
@@ -93,7 +94,7 @@ def check(
         return
     print(f"good: {len(plan.workload.programs):,} programs, {plan.workload.num_turns:,} turns", end="")
     print(" (synthetic)" if plan.workload.synthetic else "")
-    for note in plan.workload.notes:
+    for note in plan.notes:
         print(f"  note: {note}")
     for want in wants:
         print(f"  {want}")

@@ -33,7 +33,8 @@ class Cost:
     num_gpu_blocks: KV blocks of an instance. kv_bytes_per_token: of all ranks together.
     layers: of the model. sparse: whether it has experts, which its data-parallel engines share.
     frontend_in_ps: client to scheduler queue; frontend_out_ps: token out of the engine to client.
-    accelerators: of an instance; power: what one of them draws and costs.
+    accelerators: of an instance; power: what one of them draws and costs. max_model_len: most tokens of a
+    sequence that the model was made for; None if its configuration does not say.
     provenance: which number came from where, for the result.
     """
 
@@ -46,6 +47,7 @@ class Cost:
     frontend_out_ps: int
     accelerators: int
     power: Power
+    max_model_len: int | None
     provenance: dict[str, str]
 
 
@@ -102,6 +104,7 @@ def build_cost(
         frontend_out_ps=to_ps(config.frontend_out_s),
         accelerators=on.ranks * on.stages,
         power=power_of(config, on.accelerator),
+        max_model_len=on.model.max_model_len,
         provenance={
             "model": on.model.name,
             "gpu": on.accelerator.source,

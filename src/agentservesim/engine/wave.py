@@ -192,15 +192,13 @@ class Wave(Clock):
         assert isinstance(step, WaveStep)
         end_ps = step.start_ps + step.duration_ps
         for rank, part in zip(self.ranks, step.parts, strict=True):
-            if part is not None and (part.chunks or part.decode_rows):
-                record = step_record(rank.index, rank.scheduler, part, step.start_ps, end_ps)
-                listener.step_done(record)
+            record = step_record(rank.index, rank.scheduler, part or Step(), step.start_ps, end_ps)
+            listener.step_done(record)
 
     def _record_leap(self, plan: Leap, steps: int, listener: Listener) -> None:
         for rank in self.ranks:
-            if rank.scheduler.rows.count:
-                for record in leap_records(rank.index, rank.scheduler, plan, steps):
-                    listener.step_done(record)
+            for record in leap_records(rank.index, rank.scheduler, plan, steps):
+                listener.step_done(record)
 
 
 class Rank(Endpoint):

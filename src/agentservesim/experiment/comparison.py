@@ -55,7 +55,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A metric in all arms. `winner` is the arm that is clearly better than every other one, if any."""
+    """A metric in the arms that have a value in every run.
+
+    `winner` is the arm that is clearly better than every other one, if any; none where an arm has no value.
+    """
 
     place: str
     metric: Metric
@@ -138,7 +141,7 @@ def compare_runs(arms: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> Com
     if fixed and len(seeds) > 1:
         note = "every seed gave the same: arrivals and tool times are recorded; --program-rate draws arrivals"
     judge = _OverPrograms(arms) if fixed else _OverSeeds(arms)
-    lines = [_line(place, arms, judge) for place in _common(arms)]
+    lines = [line for place in _places(arms) if (line := _line(place, arms, judge)) is not None]
     return Comparison(arms, seeds, "programs" if fixed else "seeds", lines, note)
 
 
@@ -198,15 +201,24 @@ class _OverPrograms:
         return {"mean": self._bootstrap.means(values, owner), **named}
 
 
-def _line(place: str, arms: Mapping[str, Sequence[Run]], judge: _OverSeeds | _OverPrograms) -> Line:
+def _line(place: str, arms: Mapping[str, Sequence[Run]], judge: _OverSeeds | _OverPrograms) -> Line | None:
+    """A metric in the arms that have it; None if no arm has it in every run."""
     metric = metric_at(place)
     assert metric is not None
-    means = {name: float(np.mean([run.values[place] for run in runs])) for name, runs in arms.items()}
+    means = {
+        name: float(np.mean([run.values[place] for run in runs]))
+        for name, runs in arms.items()
+        if all(place in run.values for run in runs)
+    }
     baseline = next(iter(arms))
-    cells = {baseline: Cell(means[baseline])}
-    for name in list(arms)[1:]:
-        cells[name] = Cell(means[name], *judge.pair(place, name, baseline, CONFIDENCE))
-    return Line(place, metric, cells, _winner(place, metric, means, judge))
+    cells = {
+        name: Cell(mean, *judge.pair(place, name, baseline, CONFIDENCE))
+        if name != baseline and baseline in means
+        else Cell(mean)
+        for name, mean in means.items()
+    }
+    winner = _winner(place, metric, means, judge) if len(means) == len(arms) else None
+    return Line(place, metric, cells, winner) if cells else None
 
 
 def _winner(
@@ -225,10 +237,9 @@ def _winner(
     return best if clear else None
 
 
-def _common(arms: Mapping[str, Sequence[Run]]) -> list[str]:
-    """Places of metrics that have a value in every run, in the order of the summary."""
-    runs = [run for arm in arms.values() for run in arm]
-    return [place for place in runs[0].values if all(place in run.values for run in runs)]
+def _places(arms: Mapping[str, Sequence[Run]]) -> dict[str, None]:
+    """Places of metrics that have a value in any run, in the order of the summaries."""
+    return dict.fromkeys(place for runs in arms.values() for run in runs for place in run.values)
 
 
 def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -262,7 +273,7 @@ def _told(runs: Sequence[Run]) -> dict[str, Any]:
         "scenario": {key: value for key, value in first["scenario"].items() if key != "seed"},
         "oracle": bool(first["provenance"].get("oracle")),
         "slo_met": objectives_met(runs),
-        "values": {place: [run.values.get(place) for run in runs] for place in runs[0].values},
+        "values": {place: [run.values.get(place) for run in runs] for place in _places({"": runs})},
     }
 
 

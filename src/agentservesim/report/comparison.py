@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -79,7 +79,10 @@ def comparison_sheet(comparison: Comparison, places: Sequence[str] = ()) -> Shee
     rows = [row for place in wanted if place in lines for row in _rows(comparison, lines[place])]
     header = ("metric", "arm", "mean", "difference", "95% interval", "relative", "")
     notes = [*_objectives(comparison), *_oracles(comparison), *_turned_away(comparison)]
-    notes += [*_left_out(comparison, wanted), _method(comparison)]
+    lacking = {
+        arm: [p for p in wanted if p in lines and arm not in lines[p].cells] for arm in comparison.arms
+    }
+    notes += [*_blanks(lacking), _method(comparison)]
     if comparison.note:
         notes.append(f"Note: {comparison.note}.")
     seeds = f"{len(comparison.seeds)} seed{'s' if len(comparison.seeds) > 1 else ''}"
@@ -90,23 +93,30 @@ def comparison_sheet(comparison: Comparison, places: Sequence[str] = ()) -> Shee
 def sweep_sheet(sweep: Sweep, places: Sequence[str] = ()) -> Sheet:
     """The sweep: a row for each point, a column for each metric."""
     wanted = places or ("program.latency_s.mean", "turn.ttft_s.p99", "tokens.hit_rate")
-    known = [place for place in wanted if all(place in point.metrics for point in sweep.points)]
-    scales = {place: _scale(place, [point.metrics[place].value for point in sweep.points]) for place in known}
-    header = ["point", *(_label(place, scales[place][1]) for place in known)]
+    all_of = {place: [point.metrics.get(place) for point in sweep.points] for place in wanted}
+    known = {place: [e for e in estimates if e is not None] for place, estimates in all_of.items()}
+    scales = {place: _scale(place, [e.value for e in known[place]]) for place in wanted if known[place]}
+    header = ["point", *(_label(place, unit) for place, (_, unit) in scales.items())]
     rows = [
-        [point.name, *(_with_spread(point.metrics[place], scales[place][0]) for place in known)]
+        [point.name, *(_with_spread(point.metrics.get(place), scale) for place, (scale, _) in scales.items())]
         for point in sweep.points
     ]
+    lacking = {point.name: [p for p in scales if p not in point.metrics] for point in sweep.points}
     several = len(sweep.seeds) > 1
     notes = [f"Means over {len(sweep.seeds)} seeds, with 95% t intervals."] if several else []
+    notes += _blanks(lacking)
     return Sheet(f"{len(sweep.points)} points", header, rows, notes)
 
 
 def _rows(comparison: Comparison, line: Line) -> Iterable[Sequence[str]]:
     scale, unit = _scale(line.place, [cell.mean for cell in line.cells.values()])
-    for index, (arm, cell) in enumerate(line.cells.items()):
+    for index, arm in enumerate(comparison.arms):
+        cell = line.cells.get(arm)
         best = "best" if line.winner == arm else ""
         label = "" if index else _label(line.place, unit)
+        if cell is None:
+            yield label, arm, "", "", "", "", ""
+            continue
         if cell.difference is None:
             yield label, arm, number(cell.mean * scale), "", "", "", best
             continue
@@ -141,13 +151,11 @@ def _turned_away(comparison: Comparison) -> Iterable[str]:
             yield f"{arm}: {whole} were turned away; figures are of the others."
 
 
-def _left_out(comparison: Comparison, wanted: Iterable[str]) -> Iterable[str]:
-    """Metrics that some runs have, and that cannot be compared because others have not."""
-    shown = {line.place for line in comparison.lines}
-    known = {place for runs in comparison.arms.values() for run in runs for place in run.values}
-    missing = [_label(place, "") for place in wanted if place in known - shown]
-    if missing:
-        yield f"Left out, because a run has no value: {', '.join(missing)}."
+def _blanks(lacking: Mapping[str, Sequence[str]]) -> Iterable[str]:
+    """Who has no value where others have one, and of which metrics."""
+    for name, places in lacking.items():
+        if places:
+            yield f"{name}: blank, as a run has no value: {', '.join(_label(place, '') for place in places)}."
 
 
 def _method(comparison: Comparison) -> str:
@@ -173,7 +181,9 @@ def _label(place: str, unit: str) -> str:
     return f"{name} ({unit})" if unit else name
 
 
-def _with_spread(estimate: Estimate, scale: float) -> str:
+def _with_spread(estimate: Estimate | None, scale: float) -> str:
+    if estimate is None:
+        return ""
     half = estimate.half_width
     shown = number(estimate.value * scale)
     return shown if half is None else f"{shown} +- {number(half * scale)}"

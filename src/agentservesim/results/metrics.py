@@ -111,7 +111,13 @@ METRICS: tuple[Metric, ...] = (
         "Programs that the admission policy turned away.",
     ),
     Metric("counts.turns", "", "run", "SUM(turns)", "Turns (LLM calls) that were served."),
-    Metric("counts.steps", "", "run", None, "Engine steps (forward passes) of all instances."),
+    Metric(
+        "counts.steps",
+        "",
+        "run",
+        None,
+        "Engine steps (forward passes) of all instances, each engine's dummy batches in a wave included.",
+    ),
     Metric(
         "counts.leaps",
         "",

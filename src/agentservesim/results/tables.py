@@ -70,7 +70,7 @@ COLUMNS: dict[str, str] = {
     "start_s": "the step began",
     "end_s": "the step ended",
     "prefill_tokens": "prompt tokens computed in the step",
-    "decode_rows": "requests that decoded one token in the step",
+    "decode_rows": "requests that decoded one token in the step; none, and no prompt, in a dummy batch",
     "running": "requests running after the step was scheduled",
     "waiting": "requests waiting after the step was scheduled",
     "free_blocks": "KV blocks free after the step was scheduled",

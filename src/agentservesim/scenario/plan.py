@@ -109,6 +109,13 @@ class Plan:
             for cost, at_work in zip(costs, busy, strict=True)
         ]
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the result should know of the workload."""
+        limits = {cost.provenance["model"]: cost.max_model_len for cost in self.costs}
+        beyond = [_beyond(self.workload, name, limit) for name, limit in limits.items() if limit is not None]
+        return [*self.workload.notes, *filter(None, beyond)]
+
     def wants(self) -> list[Want]:
         """The hints that the policies want, and how many turns have them."""
         specs = {family: getattr(self.scenario, family) for family in FAMILIES}
@@ -152,7 +159,7 @@ class Plan:
         trace = {"source": self.workload.source, "synthetic": self.workload.synthetic}
         return {
             "agentservesim": version("agentservesim"),
-            "workload": {**trace, "notes": list(self.workload.notes)},
+            "workload": {**trace, "notes": self.notes},
             "instances": groups,
             "tiers": [_sources(self.scenario.memory, tier) for tier in self.scenario.memory.tiers],
             "network": self.scenario.network and LINKS[self.scenario.network.kind].source,
@@ -271,6 +278,18 @@ def _check_caching(scenario: Scenario) -> None:
                 f"instances.{number}.enable_prefix_caching is false, and without it no KV is found again, "
                 f"in HBM or in tier '{scenario.memory.tiers[0].name}'; set it to true, or leave the tiers out"
             )
+
+
+def _beyond(workload: Workload, model: str, limit: int) -> str:
+    """Which turns no server of the model would take; nothing if there are none."""
+    lengths = [turn.total_tokens for program in workload.programs for turn in program.turns]
+    beyond = [tokens for tokens in lengths if tokens > limit]
+    if not beyond:
+        return ""
+    return (
+        f"{len(beyond):,} of {len(lengths):,} turns are longer, with up to {max(beyond):,} tokens, than the "
+        f"{limit:,} positions of {model}: vLLM would refuse them"
+    )
 
 
 def _check_fit(workload: Workload, group: InstanceConfig, cost: Cost) -> None:

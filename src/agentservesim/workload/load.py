@@ -6,7 +6,8 @@ from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from agentservesim.model import Workload
+from agentservesim.lookup import did_you_mean
+from agentservesim.model import InputError, Workload
 from agentservesim.workload.config import WorkloadConfig
 from agentservesim.workload.options import ReadOptions
 from agentservesim.workload.reader import read_trace
@@ -24,6 +25,7 @@ def load_workload(config: WorkloadConfig, seed: int) -> Workload:
         with as_file(files("agentservesim") / "data" / "demo.jsonl.gz") as path:
             workload = replace(_read(path, config), source=DEMO)
     else:
+        _check_name(config.trace)
         workload = _read(config.trace, config)
     if config.max_programs is not None:
         workload = first_programs(workload, config.max_programs)
@@ -32,6 +34,13 @@ def load_workload(config: WorkloadConfig, seed: int) -> Workload:
     if config.program_rate is not None:
         return arriving_at_rate(workload, config.program_rate, config.burstiness, seed)
     return workload if config.max_concurrency is None else arriving_at_once(workload)
+
+
+def _check_name(trace: str) -> None:
+    """Raises InputError for a file that is not there, where the demo is likely to be meant."""
+    meant = did_you_mean(trace, [DEMO], cutoff=0.75)
+    if meant and not Path(trace).exists():
+        raise InputError(f"{trace}: no such file{meant}")
 
 
 def _read(path: str | Path, config: WorkloadConfig) -> Workload:

@@ -90,7 +90,9 @@ def _comparison(content: Content, name: str) -> dict[str, Any]:
             "slos": _slos(content),
             "lines": [],
             "numbers": [
-                _tile(label, place, metrics[place]) for label, place in HEADLINES if place in metrics
+                _tile(label, place, metrics[place], content["baseline"])
+                for label, place in HEADLINES
+                if place in metrics
             ],
             "facts": [
                 ("intervals", f"{content['confidence']:.0%}, over {content['intervals_over']}"),
@@ -125,10 +127,10 @@ def _differences(content: Content) -> Picture:
     rows = []
     for place in places:
         metric = content["metrics"][place]
-        cells = [metric["arms"][arm]["relative"] for arm in others]
+        cells = [metric["arms"].get(arm, {}).get("relative") for arm in others]
         if any(cell is not None for cell in cells):
             said = {"unit": metric["unit"], "better": metric["better"], "winner": metric["winner"]}
-            means = [metric["arms"][arm]["mean"] for arm in (content["baseline"], *others)]
+            means = [metric["arms"].get(arm, {}).get("mean") for arm in (content["baseline"], *others)]
             rows.append({"place": place, **said, "cells": cells, "means": means})
     return Picture(
         "differences",
@@ -193,14 +195,14 @@ def _winners(winners: Sequence[str | None]) -> str:
     return f"Clearly the best among {len(winners)} metrics: {said}."
 
 
-def _tile(label: str, place: str, metric: Content) -> dict[str, Any]:
+def _tile(label: str, place: str, metric: Content, baseline: str) -> dict[str, Any]:
     means = {arm: cell["mean"] for arm, cell in metric["arms"].items()}
     best = metric["winner"] or (min if metric["better"] == "lower" else max)(
         means, key=lambda arm: means[arm]
     )
     shown = seconds if metric["unit"] == "s" else share if metric["unit"] == "" else per_hour
     relative = metric["arms"][best]["relative"]
-    detail = "the baseline" if relative is None else _change(relative)
+    detail = "the baseline" if best == baseline else "not compared" if relative is None else _change(relative)
     return {
         "label": f"{label}: {shown(means[best])}",
         "metric": place,
