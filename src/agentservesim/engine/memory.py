@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agentservesim.engine.request import Request
+from agentservesim.kv.copies import NOWHERE, Sources
 from agentservesim.kv.pool import BlockPool, Hit, Holding
 from agentservesim.kv.residency import Residency
 from agentservesim.model import to_s
@@ -32,14 +33,15 @@ class Memory:
         """What requests hold whose KV comes up, or has come up while they wait."""
         return [request.holding for request in (*self._loading, *self._loaded)]
 
-    def loadable(self, request: Request, hit: Hit) -> int:
-        """Blocks behind a hit that the request should load, or wait for; 0 where nothing below has them."""
+    def loadable(self, request: Request, hit: Hit) -> tuple[int, Sources]:
+        """Blocks behind a hit that the request should load, or wait for, and where they are below."""
         if request.holding.blocks:
-            return 0
+            return 0, NOWHERE
         coming = self.residency.coming(request.session, request.known, hit)
         if coming or not self.residency.tiers:
-            return coming
-        return self.residency.loadable(request.session, request.path, request.known, hit)
+            return coming, NOWHERE
+        sources = self.residency.loadable(request.session, request.path, request.known, hit)
+        return sources.blocks, sources
 
     def comes_up(self, request: Request) -> bool:
         """Whether the KV of the request's session is on its way up already, ahead of its turn."""
@@ -57,8 +59,8 @@ class Memory:
 
         self.residency.join(request.session, done)
 
-    def load(self, request: Request, blocks: int, loaded: Callable[[Request, int], None]) -> None:
-        """Bring up blocks behind the request's hit; `loaded(request, picoseconds)` follows."""
+    def load(self, request: Request, sources: Sources, loaded: Callable[[Request, int], None]) -> None:
+        """Bring up what is behind the request's hit; `loaded(request, picoseconds)` follows."""
         self._loading[request] = None
 
         def done(took_ps: int) -> None:
@@ -67,23 +69,23 @@ class Memory:
             request.transfer_ps += took_ps
             loaded(request, took_ps)
 
-        sources, _ = self.residency.load(request.session, request.holding, blocks, done)
+        self.residency.load(request.session, request.holding, sources, done)
         self._note(request, sources)
 
-    def stream(self, request: Request, blocks: int) -> tuple[int, int]:
-        """Bring up blocks layer by layer under the request's own step, which may start now.
+    def stream(self, request: Request, sources: Sources) -> tuple[int, int]:
+        """Bring it up layer by layer under the request's own step, which may start now.
 
         Returns how long the load takes and how long its first layer, in picoseconds: the step
         lasts at least as long as the load, and the first layer hides under nothing.
         """
-        sources, takes_ps = self.residency.load(request.session, request.holding, blocks, None)
+        takes_ps = self.residency.load(request.session, request.holding, sources, None)
         self._note(request, sources)
         return takes_ps, takes_ps // self._layers
 
-    def _note(self, request: Request, sources: list[tuple[str, int]]) -> None:
+    def _note(self, request: Request, sources: Sources) -> None:
         """Remember where a turn's KV came from when it was first admitted."""
         if request.scheduled_ps < 0:
-            request.loaded_blocks = dict(sources)
+            request.loaded_blocks = {tier.name: stop - first for tier, first, stop in sources.plan}
 
     def admitted(self, request: Request, wait_ps: int, hit_tokens: int) -> None:
         """The request holds its own blocks now."""
@@ -121,7 +123,7 @@ class Memory:
             if request is not head:
                 del self._loaded[request]
                 self._pool.release(request.holding)
-                self._note(request, [])
+                self._note(request, NOWHERE)
                 return True
         return False
 

@@ -13,6 +13,7 @@ from agentservesim.engine.running import Running
 from agentservesim.engine.seen import Seen
 from agentservesim.engine.step import Requests, Step
 from agentservesim.engine.waiting import KeyQueue
+from agentservesim.kv.copies import NOWHERE, Sources
 from agentservesim.kv.sessions import Chain
 from agentservesim.policies.protocols import TurnArrived
 
@@ -114,9 +115,10 @@ class Scheduler(Running):
             request = waiting.head()
             hit = self._room.hit(request)
             (most,) = self._rationed((request,), cap)
-            load = new = 0
+            load, sources, new = 0, NOWHERE, 0
             if memory is None or self._room.may_fit(request, hit, budget, most):
-                load = 0 if memory is None else memory.loadable(request, hit)
+                if memory is not None:
+                    load, sources = memory.loadable(request, hit)
                 new = self._room.admissible(request, hit, load, budget, most)
             if new == 0:
                 if memory is not None and memory.reclaim(self._room.missing(request, hit), running=False):
@@ -126,7 +128,7 @@ class Scheduler(Running):
             waiting.pop()
             if request.holding.blocks == 0:
                 self.pool.acquire(request.holding, hit)
-            if load and memory is not None and self._load(memory, step, request, load, now):
+            if load and memory is not None and self._load(memory, step, request, sources, now):
                 continue
             self._start(request, request.holding.blocks * self.config.block_size, now)
             self._compute_chunk(step, request, new, joining)
@@ -136,10 +138,10 @@ class Scheduler(Running):
                     self._room.promise(self._prefills)
             budget -= new
 
-    def _load(self, memory: Memory, step: Step, request: Request, blocks: int, now: int) -> bool:
-        """Start to bring up blocks for a request that leaves the queue; True if it waits for them."""
+    def _load(self, memory: Memory, step: Step, request: Request, sources: Sources, now: int) -> bool:
+        """Start to bring up what a request that leaves the queue lacks; True if it waits for that."""
         if memory.layerwise and not memory.comes_up(request):
-            took_ps, first_layer_ps = memory.stream(request, blocks)
+            took_ps, first_layer_ps = memory.stream(request, sources)
             step.load_ps = max(step.load_ps, now + took_ps)
             step.first_layer_ps = max(step.first_layer_ps, first_layer_ps)
             return False
@@ -147,7 +149,7 @@ class Scheduler(Running):
         if memory.comes_up(request):
             memory.join(request, self._loaded)
         else:
-            memory.load(request, blocks, self._loaded)
+            memory.load(request, sources, self._loaded)
         return True
 
     def _loaded(self, request: Request, took_ps: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from agentservesim.kernel import Kernel
 from agentservesim.kv.links import Link, Network, Transfer
@@ -19,6 +20,32 @@ from agentservesim.model import Path
 
 Plan = list[tuple[Tier, int, int]]
 """Where blocks can be had: (tier, first, end), in order, without a hole."""
+
+
+class Sources(NamedTuple):
+    """Where blocks can be had, and what was found of each part of the plan."""
+
+    plan: Plan
+    hits: list[Hit]
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks those are."""
+        return self.plan[-1][2] - self.plan[0][1] if self.plan else 0
+
+    def until(self, path: Path, end: int) -> Sources:
+        """The same without what lies behind a block."""
+        if not self.plan or self.plan[-1][2] <= end:
+            return self
+        plan = [(tier, first, min(stop, end)) for tier, first, stop in self.plan if first < end]
+        hits = self.hits[: len(plan)]
+        if plan:
+            tier, first, stop = plan[-1]
+            hits[-1] = tier.pool.lookup(path, stop, first)
+        return Sources(plan, hits)
+
+
+NOWHERE = Sources([], [])
 
 
 @dataclass(slots=True, eq=False)
@@ -34,14 +61,17 @@ class Descent:
 
 @dataclass(slots=True, eq=False)
 class Load:
-    """Blocks on their way up into a holding; `blocks` of it are there when the last copy has ended."""
+    """Blocks on their way up into a holding; `blocks` of it are there when the last copy has ended.
+
+    `left` copies have not ended; `coming` blocks of HBM are taken for them.
+    """
 
     holding: Holding
     blocks: int
     asked_ps: int
     done: Callable[[int], None] | None
-    sources: list[tuple[BlockPool, Holding]] = field(default_factory=list)
-    left: int = 0
+    left: int
+    sources: list[Holding] = field(default_factory=list)
     coming: int = 0
 
 
@@ -128,17 +158,23 @@ class Copies:
 
     # ---- up -----------------------------------------------------------------------------------
 
-    def sources(self, path: Path, first: int, end: int) -> Plan:
-        """Where blocks [first, end) can be had below."""
+    def sources(self, path: Path, have: Hit, end: int) -> Sources:
+        """Where the blocks behind what HBM has, up to `end`, can be had below."""
+        first, lacks = have.blocks, have.dead_end
         plan: Plan = []
+        hits: list[Hit] = []
         for tier in self.tiers.values():
-            if tier.pool.is_blank:
+            if lacks is None:
+                break
+            if not tier.pool.knows(lacks):
                 continue
             hit = tier.pool.lookup(path, end, first)
+            lacks = hit.dead_end
             if hit.blocks > first:
                 plan.append((tier, first, hit.blocks))
+                hits.append(hit)
                 first = hit.blocks
-        return plan
+        return Sources(plan, hits)
 
     def load_ps(self, plan: Plan) -> int:
         """How long a load would take from now, if nothing else joined the links."""
@@ -146,25 +182,22 @@ class Copies:
         return max(link.backlog_ps(True) + link.alone_ps(size, True) for link, size in sizes)
 
     def up(
-        self, session: Session, holding: Holding, plan: Plan, end: int, done: Callable[[int], None] | None
+        self, session: Session, holding: Holding, sources: Sources, done: Callable[[int], None] | None
     ) -> None:
         """Bring up blocks behind what the holding has; `done(picoseconds it took)` at the end.
 
         Without `done` the blocks count as there from the start: the caller's step waits for them, and
         they are held until then, should their request be preempted or end before.
         """
-        first = holding.blocks
-        load = Load(holding, end, self._kernel.now, done)
-        for tier, start, stop in plan:
-            reach = min(stop, end)
-            if reach > start:
-                source = Holding(holding.path, start, start, start)
-                tier.pool.acquire(source, tier.pool.lookup(holding.path, reach, start))
-                self._held[source] = tier.pool, 0
-                load.sources.append((tier.pool, source))
-                size = (reach - start) * self.shape.block_bytes
-                tier.link.send(size, True, self._arrival(session, load, tier))
-        load.left = len(load.sources)
+        first, end = holding.blocks, sources.plan[-1][2]
+        load = Load(holding, end, self._kernel.now, done, len(sources.plan))
+        for (tier, start, stop), hit in zip(sources.plan, sources.hits, strict=True):
+            source = Holding(holding.path, start, start, start)
+            tier.pool.acquire(source, hit)
+            self._held[source] = tier.pool, 0
+            load.sources.append(source)
+            size = (stop - start) * self.shape.block_bytes
+            tier.link.send(size, True, partial(self._came, session, load, tier.link))
         self._pool.take(end - first)
         holding.blocks = end
         if done is None:
@@ -179,26 +212,24 @@ class Copies:
             self._pool.in_flight += load.coming
         self._changed()
 
-    def _arrival(self, session: Session, load: Load, tier: Tier) -> Callable[[Transfer], None]:
-        def arrived(transfer: Transfer) -> None:
-            self.note(session, tier.link, "promote", transfer)
-            load.left -= 1
-            if load.left:
-                return
-            for _, source in load.sources:
-                self.let_go(source)
-            if load.done is None:
-                self._freed()
-                self.let_go(load.holding)
-            else:
-                self._wake()
-                self.loads -= 1
-                self._pool.in_flight -= load.coming
-                self._pool.store(load.holding, load.blocks)
-                load.done(self._kernel.now - load.asked_ps)
-            self._changed()
-
-        return arrived
+    def _came(self, session: Session, load: Load, link: Link, transfer: Transfer) -> None:
+        """A part of a load has come up."""
+        self.note(session, link, "promote", transfer)
+        load.left -= 1
+        if load.left:
+            return
+        for source in load.sources:
+            self.let_go(source)
+        if load.done is None:
+            self._freed()
+            self.let_go(load.holding)
+        else:
+            self._wake()
+            self.loads -= 1
+            self._pool.in_flight -= load.coming
+            self._pool.store(load.holding, load.blocks)
+            load.done(self._kernel.now - load.asked_ps)
+        self._changed()
 
     def across(
         self,

@@ -390,10 +390,9 @@ class BlockPool:
         """Blocks that can be taken without anybody being asked or told."""
         return self._blanks + self._queue.condemned_blocks if self.is_watched else self.free
 
-    @property
-    def is_blank(self) -> bool:
-        """Whether nothing is here, and nothing on its way."""
-        return self.blank == self.num_blocks - 1
+    def knows(self, segment: Segment) -> bool:
+        """Whether blocks of a segment are here, or somebody is about to write some."""
+        return segment in self._segments
 
     @property
     def used(self) -> int:

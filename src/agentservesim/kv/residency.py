@@ -16,7 +16,7 @@ from typing import Any
 from agentservesim.kernel import Kernel
 from agentservesim.kv.advice import Advice
 from agentservesim.kv.config import HBM
-from agentservesim.kv.copies import Copies, Plan
+from agentservesim.kv.copies import Copies, Plan, Sources
 from agentservesim.kv.ledger import Ledger
 from agentservesim.kv.links import Network
 from agentservesim.kv.pins import Pins
@@ -269,13 +269,12 @@ class Residency:
         The policy is asked about the pin that it becomes when the KV is there. False if nothing can be
         brought up.
         """
-        plan = self.copies.sources(chain.path, hit.blocks, chain.blocks)
         room = self.pool.free - hit.free
-        if not plan or room <= 0:
+        sources = self.copies.sources(chain.path, hit, chain.blocks).until(chain.path, hit.blocks + room)
+        if not sources.plan:
             return False
-        end = min(hit.blocks + room, plan[-1][2])
-        pin, arrived = self._expect(chain, hit, end)
-        self.copies.up(chain.session, pin.holding, plan, end, arrived)
+        pin, arrived = self._expect(chain, hit, sources.plan[-1][2])
+        self.copies.up(chain.session, pin.holding, sources, arrived)
         return True
 
     # ---- between instances --------------------------------------------------------------------
@@ -350,20 +349,21 @@ class Residency:
 
     # ---- loading ------------------------------------------------------------------------------
 
-    def loadable(self, session: Session, path: Path, known: int, hit: Hit) -> int:
-        """Blocks that a turn which is about to be admitted should load rather than compute."""
+    def loadable(self, session: Session, path: Path, known: int, hit: Hit) -> Sources:
+        """What a turn which is about to be admitted should load, behind a hit, rather than compute."""
         limit = (known - 1) // self._shape.block_size
-        plan = self.copies.sources(path, hit.blocks, limit)
+        sources = self.copies.sources(path, hit, limit)
+        plan = sources.plan
         if not plan:
-            return 0
+            return sources
         end = plan[-1][2]
         chain = self.chains.get(session)
         if self._advice.resumes and chain is not None:
             size = self._shape.block_size
             hits = {HBM: hit.blocks * size, **{tier.name: stop * size for tier, _, stop in plan}}
             tokens = self._advice.resume(self.view(chain), hits, self.server)
-            return max(0, min(end - hit.blocks, tokens // size))
-        return self._break_even(plan, hit.blocks)
+            return sources.until(path, min(end, hit.blocks + tokens // size))
+        return sources.until(path, hit.blocks + self._break_even(plan, hit.blocks))
 
     def _break_even(self, plan: Plan, first: int) -> int:
         """Load tier by tier as long as that is quicker than computing."""
@@ -387,19 +387,16 @@ class Residency:
         pin.waiting.append((self._kernel.now, done))
 
     def load(
-        self, session: Session, holding: Holding, blocks: int, done: Callable[[int], None] | None
-    ) -> tuple[list[tuple[str, int]], int]:
-        """Bring up `blocks` blocks behind what the holding has; `done(picoseconds it took)` at the end.
+        self, session: Session, holding: Holding, sources: Sources, done: Callable[[int], None] | None
+    ) -> int:
+        """Bring up what was found behind what the holding has; `done(picoseconds it took)` at the end.
 
-        Without `done` the blocks count as there from the start: the caller's step waits for them.
-        Returns how many blocks come from which tier, and how long the caller's step has to wait if nothing
-        else joins the links.
+        Without `done` the blocks count as there from the start: the caller's step waits for them. Returns
+        how long it has to if nothing else joins the links.
         """
-        end = holding.hashed + blocks
-        plan = self.copies.sources(holding.path, holding.hashed, end)
-        takes_ps = self.copies.load_ps(plan) if done is None else 0
-        self.copies.up(session, holding, plan, end, done)
-        return [(tier.name, stop - first) for tier, first, stop in plan], takes_ps
+        takes_ps = self.copies.load_ps(sources.plan) if done is None else 0
+        self.copies.up(session, holding, sources, done)
+        return takes_ps
 
     # ---- views and checks ---------------------------------------------------------------------
 
