@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -25,9 +26,6 @@ _turn_numbers = attrgetter(*TURN_NUMBERS)
 _step_numbers = attrgetter(*STEP_NUMBERS)
 
 Columns = dict[str, list[str] | NDArray[np.int64]]
-
-BATCH = 256
-"""Records that are put into columns at once, at the end of a turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +81,6 @@ class Recorder:
         """Keep a finished turn. Raises InputError if its times do not fit 64 bits."""
         _append(self._turns, _turn_numbers(record), record)
         self._names.append(_turn_names(record))
-        self._transfers.settle()
-        self._changes.settle()
         if self.tiers:
             tokens = record.loaded_tokens
             self._loaded.extend([tokens.get(tier, 0) for tier in self.tiers] if tokens else self._nothing)
@@ -139,49 +135,34 @@ class Recorder:
 
 
 class _Rows:
-    """Records of one kind, named tuples of texts and integers: kept by column, a batch at a time.
-
-    `add` keeps the values of a record.
-    """
+    """Records of one kind, named tuples of texts and integers: the texts by column, 8 bytes a number."""
 
     def __init__(self, kind: type[Any]) -> None:
-        self._columns: dict[str, list[str] | array[int]] = {
-            name: [] if of is str else array("q") for name, of in get_type_hints(kind).items()
-        }
-        self._batch: list[tuple[Any, ...]] = []
-        self.add = self._batch.append
+        kinds = list(get_type_hints(kind).items())
+        places = [place for place, (_, of) in enumerate(kinds) if of is int]
+        self._texts: list[tuple[int, list[str]]] = [(i, []) for i, (_, of) in enumerate(kinds) if of is str]
+        self._names = [name for name, _ in kinds]
+        self._places = places
+        self._numbers_of = itemgetter(*places)
+        self._pack = struct.Struct(f"{len(places)}q").pack
+        self._numbers = bytearray()
 
-    def settle(self) -> None:
-        """Put records into columns if there are many."""
-        if len(self._batch) >= BATCH:
-            self._store()
-
-    def _store(self) -> None:
-        """Without the records whose times do not fit 64 bits: no turn ends behind them but with an error."""
-        size = len(next(iter(self._columns.values())))
+    def add(self, record: tuple[Any, ...]) -> None:
+        """Keep the values of a record, unless its times do not fit 64 bits: no turn ends behind it but with
+        an error."""
         try:
-            self._extend(self._batch)
-        except OverflowError:
-            for column in self._columns.values():
-                del column[size:]
-            self._extend([record for record in self._batch if max(map(_magnitude, record)) < 1 << 63])
-        self._batch.clear()
-
-    def _extend(self, records: Sequence[tuple[Any, ...]]) -> None:
-        for column, values in zip(self._columns.values(), zip(*records, strict=True), strict=False):
-            column.extend(values if isinstance(column, list) else array("q", values))
+            self._numbers += self._pack(*self._numbers_of(record))
+        except struct.error:
+            return
+        for place, column in self._texts:
+            column.append(record[place])
 
     def columns(self) -> Columns:
         """The columns by field."""
-        self._store()
-        return {
-            name: column if isinstance(column, list) else np.array(column, dtype=np.int64)
-            for name, column in self._columns.items()
-        }
-
-
-def _magnitude(value: str | int) -> int:
-    return 0 if isinstance(value, str) else value
+        numbers = np.array(np.frombuffer(self._numbers, dtype=np.int64)).reshape(-1, len(self._places))
+        columns: dict[int, list[str] | NDArray[np.int64]] = dict(self._texts)
+        columns |= {place: np.ascontiguousarray(numbers[:, i]) for i, place in enumerate(self._places)}
+        return {name: columns[place] for place, name in enumerate(self._names)}
 
 
 def _append(rows: array[int], row: Sequence[int], record: TurnRecord | StepRecord) -> None:
