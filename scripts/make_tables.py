@@ -44,6 +44,9 @@ ROUTING = "power_law_1.01"
 """Routing of tokens to experts: shares that fall off as a power of rank, the milder of two measured on
 every accelerator."""
 
+GATHERING = ("all_gather", "reduce_scatter")
+"""Collectives that exchange tokens for experts."""
+
 WINDOWS = (0, 128)
 HEAD_DIMS = (64, 128, 192, 256)
 
@@ -196,6 +199,23 @@ def all_reduce(source: Source) -> Arrays:
     }
 
 
+def gathering(source: Source) -> Arrays:
+    """NCCL's all-gather and reduce-scatter [ranks, bytes]; bytes are those of all ranks together. Sizes are
+    counted in numbers of two bytes."""
+    rows = source.rows("comm", "nccl", "nccl_perf")
+    if rows is None:
+        return {}
+    rows = rows.filter(pl.col("nccl_dtype") == "half", pl.col("op_name").is_in(GATHERING))
+    axes = [axis(rows, "num_gpus"), axis(rows, "message_size")]
+    arrays: Arrays = {
+        "gathering_ranks": np.array(axes[0], np.int32),
+        "gathering_bytes": np.array(axes[1], np.int64) * 2,
+    }
+    for name in GATHERING:
+        arrays[name] = grid(rows.filter(pl.col("op_name") == name), ("num_gpus", "message_size"), axes)
+    return arrays
+
+
 def latent_attention(source: Source) -> Arrays:
     """Multi-head latent attention with its projections: rows of (heads, KV bytes, fp8 projections,
     prompts, tokens a prompt, ms) and (heads, KV bytes, fp8 projections, rows, context, ms)."""
@@ -219,7 +239,7 @@ def make(gpu: str, system: str, root: Path, version: str) -> Arrays:
     """All arrays of one accelerator."""
     source = Source(root / "systems/data" / system)
     arrays: Arrays = {}
-    for part in (linear_layers, attention, experts, all_reduce, latent_attention):
+    for part in (linear_layers, attention, experts, all_reduce, gathering, latent_attention):
         arrays |= part(source)
     system_spec = yaml.safe_load((root / f"systems/{system}.yaml").read_text())["gpu"]
     about = {

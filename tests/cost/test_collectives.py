@@ -12,6 +12,7 @@ from agentservesim.cost.base import Batch, WaveTime
 from agentservesim.cost.collectives import LINK_EFFICIENCY, Collectives, Group
 from agentservesim.cost.config import Efficiency
 from agentservesim.cost.deployment import Deployment, Network
+from agentservesim.cost.measured import load_measured
 from agentservesim.cost.modelnames import load_model
 from agentservesim.cost.operators import Host
 from agentservesim.cost.roofline import Roofline
@@ -62,6 +63,33 @@ def test_experts_get_the_tokens_of_all_engines() -> None:
     rate = CARD.link_bytes_per_s * LINK_EFFICIENCY
     assert links.exchange_s(model, 100) == pytest.approx(2 * 48 * (15e-6 + 100 * 4096 / rate))
     assert Collectives.of(Deployment(model, CARD)).exchange_s(model, 100) == 0.0
+
+
+def test_gathering_is_as_measured_by_the_bytes_of_all() -> None:
+    card, measured = load_accelerator("rtx-pro-6000"), load_measured("rtx-pro-6000")
+    assert measured is not None
+    for ranks in (2, 4, 8):
+        group = Group.of(card, Network(), ranks, ranks)
+        gather, scatter = (measured.collective(name, ranks) for name in ("all_gather", "reduce_scatter"))
+        assert gather is not None
+        assert scatter is not None
+        received = 8e6 * (ranks - 1) / ranks
+        assert group.gather_s(received) == pytest.approx(gather.at([8e6])[0] / 1e6)
+        assert group.scatter_s(received) == pytest.approx(scatter.at([8e6])[0] / 1e6)
+        assert (
+            received / card.link_bytes_per_s < group.gather_s(received) < 3 * received / card.link_bytes_per_s
+        )
+    # Three were not measured, nor were two on two nodes.
+    assert Group.of(card, Network(), 3, 3).all_gather is None
+    assert Group.of(card, Network(gpus_per_node=1), 2, 2).all_gather is None
+
+
+def test_unequal_numbers_of_tokens_are_sent_one_rank_after_another() -> None:
+    model = load_model("qwen3-30b-a3b")
+    time = Roofline(Deployment(model, CARD, engines=2), Efficiency(), Host(engines=2))
+    even, uneven = (time.wave_ps(tokens, [0, 0], True) for tokens in ([1000, 1000], [1000, 999]))
+    more = time.shared_ps(1999, 1999) - time.shared_ps(2000, 1000)
+    assert uneven - even == more > 0
 
 
 def test_more_nodes_are_never_faster() -> None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agentservesim.cost import CostConfig, build_cost
+from agentservesim.cost.accelerators import load_accelerator
 from agentservesim.cost.base import Batch
-from agentservesim.cost.tablefiles import GAP_US
+from agentservesim.cost.curves import Curve
+from agentservesim.cost.deployment import Deployment
+from agentservesim.cost.modelnames import load_model
+from agentservesim.cost.tablefiles import GAP_US, OperatorTables, step_tables
 from agentservesim.cost.tables import Tables
 from agentservesim.model import InputError
 from tests.cost.conftest import (
@@ -87,6 +92,28 @@ def test_between_points_curves_are_straight(model: Tables) -> None:
     assert _attention_us(model, batch) == pytest.approx(alone_us(5, 1200), rel=1e-3)
     between = Batch.of(model.knots, [(256, 2500)])
     assert _attention_us(model, between) == pytest.approx(chunk_us(256, 2500), rel=1e-3)
+
+
+def test_a_finer_grid_that_begins_later_says_nothing_of_short_contexts(
+    config_json: Path, table_folder: Path, tmp_path: Path, model: Tables
+) -> None:
+    """A chunk length and a history that were measured beside long contexts alone leave the others be."""
+    folder = tmp_path / "tp1"
+    shutil.copytree(table_folder, folder)
+    late = [(128, 0), (64, 512)]
+    with (folder / "attention.csv").open("a") as file:
+        for new, history in late:
+            own = chunk_us(new, history)
+            file.writelines(
+                f"{new},{history},{n},{kv},{own + beside_us(new, n, kv)!r}\n"
+                for n in ROWS
+                for kv in CONTEXT[-2:]
+            )
+    finer = _tables(config_json, folder)
+    for new in (*NEW, 128):
+        for rows in ROWS:
+            batch = Batch.of(model.knots, [(new, 0)], [CONTEXT[0]] * rows)
+            assert finer.mixed_ps(batch) == model.mixed_ps(batch)
 
 
 def test_a_decode_row_is_priced_by_its_own_context(model: Tables) -> None:
@@ -222,3 +249,35 @@ def test_missing_parts(config_json: Path, tmp_path: Path) -> None:
     shutil.rmtree(folder)
     with pytest.raises(InputError, match="it holds no tables"):
         _tables(config_json, tmp_path)
+
+
+MOE = [(tokens, awake) for tokens in (1, 2, 8, 64, 512) for awake in (8, 16, 64, 128) if awake <= 8 * tokens]
+
+
+def _expert_us(tokens: int, awake: int) -> float:
+    """Experts of a layer: few tokens that wake many take long."""
+    return 6.5 * awake + 0.1 * tokens + (40 if awake == 8 * tokens else 0)
+
+
+def _experts(engines: int) -> Curve:
+    """Experts of Qwen3-30B-A3B from points where as many can be awake as there are tokens for."""
+    points = np.array([(tokens, awake, _expert_us(tokens, awake)) for tokens, awake in MOE], dtype=float)
+    flat = {"qkv_proj": np.array([[1.0, 1.0], [8.0, 1.0]]), "o_proj": np.array([[1.0, 1.0], [8.0, 1.0]])}
+    attention = np.array([(16, 0, 0, 0, 9.0), (0, 0, 1, 16, 9.0)])
+    files = OperatorTables(Path("moe"), flat, {"lm_head": flat["o_proj"]}, attention, points)
+    on = Deployment(load_model("qwen3-30b-a3b"), load_accelerator("rtx-4090"), engines=engines)
+    experts = step_tables(on, files).experts
+    assert experts is not None
+    return experts
+
+
+def test_experts_that_are_all_awake_cost_what_was_measured() -> None:
+    """What two tokens that wake 16 take says nothing of the time in which 128 are read."""
+    assert _experts(1).at([512])[0] / 48 == pytest.approx(_expert_us(512, 128) + GAP_US)
+
+
+def test_experts_of_other_ranks_cost_the_bytes_of_their_places() -> None:
+    """Two engines: half of a token's eight are elsewhere, 5 x 768 + 2 x 2048 numbers of two bytes each."""
+    shared = _experts(2).at([1024])[0] / 48
+    foreign_us = 1024 * 4 * (5 * 768 + 2 * 2048) * 2 / (0.9 * 1008e9) * 1e6
+    assert shared == pytest.approx(_expert_us(512, 64) + GAP_US + foreign_us)

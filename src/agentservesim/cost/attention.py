@@ -110,7 +110,7 @@ class RowPrices:
         self._counts = distinct(alone[:, 2])
         lanes = [self._lane(alone[alone[:, 2] == count], unit) for count in self._counts]
         self._alone = monotone(monotone(np.array(lanes), 1), 0)
-        beside = points[points[:, 0] > 0]
+        beside = _of_whole_lanes(points[points[:, 0] > 0], 0)
         self.measured_beside = len(beside) > 0
         self._new: list[int] = []
         self._loads: list[int] = []
@@ -169,6 +169,7 @@ class RowPrices:
 
     def _over_load(self, points: Array, new: int, chunks: ChunkPrices, unit: float) -> Array:
         """Extra time over (load, context) of one chunk length and number of rows."""
+        points = _of_whole_lanes(points, 1)
         histories = distinct(points[:, 1])
         own = np.array([chunks.price(new, int(history))[0] for history in histories], dtype=float)
         lanes = [self._lane(points[points[:, 1] == h], unit) - own[i] for i, h in enumerate(histories)]
@@ -186,6 +187,14 @@ class RowPrices:
         slopes = (values[:, 1:] - values[:, :-1]) // (knots[1:] - knots[:-1])
         costs = values[:, :-1] - slopes * knots[:-1]
         return [prices for pair in zip(costs.tolist(), slopes.tolist(), strict=True) for prices in pair]
+
+
+def _of_whole_lanes(points: Array, column: int) -> Array:
+    """Points without those whose value in a column was not measured down to the shortest context: between a
+    grid and a finer one that begins later nothing is known of short contexts."""
+    shortest = points[:, 3].min(initial=np.inf)
+    whole = distinct(points[points[:, 3] == shortest, column])
+    return points[np.isin(points[:, column], whole)]
 
 
 def _cell(knots: Sequence[int], value: int) -> tuple[int, int]:

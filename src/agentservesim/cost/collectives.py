@@ -1,6 +1,7 @@
 """Collectives between accelerators, by the alpha-beta model: a start-up time and bytes over bandwidth.
 
-All-reduces within a node are as measured on such accelerators, where that ships with the package.
+All-reduces, all-gathers and reduce-scatters within a node are as measured on such accelerators, where that
+ships with the package.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agentservesim.cost.accelerators import Accelerator
+from agentservesim.cost.curves import Curve
 from agentservesim.cost.deployment import Deployment, Network
-from agentservesim.cost.measured import Measured, load_measured
+from agentservesim.cost.measured import load_measured
 from agentservesim.cost.models import DTYPE_BYTES, Model
 
 LATENCY_S = {"nvlink": 5e-6, "pcie": 15e-6}
@@ -21,12 +23,15 @@ LINK_EFFICIENCY = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Accelerators that talk to one another: how many, and the links between them."""
+    """Accelerators that talk to one another: how many, the links between them, and what collectives were
+    measured to take."""
 
     size: int
     latency_s: float
     bytes_per_s: float
-    measured: Measured | None = None
+    all_reduce: Curve | None = None
+    all_gather: Curve | None = None
+    reduce_scatter: Curve | None = None
 
     @classmethod
     def of(cls, accelerator: Accelerator, network: Network, size: int, span: int) -> Group:
@@ -41,24 +46,42 @@ class Group:
             members = max(1, size * network.gpus_per_node // span)
             rate = min(rate, network.bytes_per_s * members) if members > 1 else network.bytes_per_s
             latency += network.latency_s
-        return cls(size, latency, rate * LINK_EFFICIENCY, measured)
+        known = (
+            measured.collective(name, size) if measured else None
+            for name in ("all_reduce", "all_gather", "reduce_scatter")
+        )
+        return cls(size, latency, rate * LINK_EFFICIENCY, *known)
 
     def all_reduce_s(self, message_bytes: float) -> float:
         """Seconds of an all-reduce: each sends 2 (n-1)/n of the message (ring or its NVLink equals)."""
         if self.size == 1:
             return 0.0
-        known = self.measured.all_reduce(self.size) if self.measured else None
-        if known is not None:
-            return float(known.at([message_bytes])[0]) / 1e6
+        if self.all_reduce is not None:
+            return _seconds(self.all_reduce, message_bytes)
         return self.latency_s + 2 * (self.size - 1) / self.size * message_bytes / self.bytes_per_s
 
     def gather_s(self, received_bytes: float) -> float:
-        """Seconds of an all-gather, or of a reduce-scatter, in which nobody gets more bytes than these."""
-        return 0.0 if self.size == 1 else self.latency_s + received_bytes / self.bytes_per_s
+        """Seconds of an all-gather in which nobody gets more bytes than these."""
+        return self._share_s(self.all_gather, received_bytes)
+
+    def scatter_s(self, received_bytes: float) -> float:
+        """Seconds of a reduce-scatter in which nobody gets more bytes than these."""
+        return self._share_s(self.reduce_scatter, received_bytes)
+
+    def _share_s(self, known: Curve | None, received_bytes: float) -> float:
+        if self.size == 1:
+            return 0.0
+        if known is not None:
+            return _seconds(known, received_bytes * self.size / (self.size - 1))
+        return self.latency_s + received_bytes / self.bytes_per_s
 
     def send_s(self, message_bytes: float) -> float:
         """Seconds to hand a message on to the next."""
         return 0.0 if self.size == 1 else self.latency_s + message_bytes / self.bytes_per_s
+
+
+def _seconds(known: Curve, message_bytes: float) -> float:
+    return float(known.at([message_bytes])[0]) / 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +113,11 @@ class Collectives:
 
     def exchange_s(self, model: Model, received: int) -> float:
         """Seconds in which engines exchange tokens for the experts of all sparse layers: the tokens of all
-        are gathered and the sums scattered back, `received` being the most one gets from the others
-        (vLLM's `allgather_reducescatter`)."""
+        are gathered and the sums scattered back (vLLM's `allgather_reducescatter`). `received` is the most
+        that one gets from the others; see `OperatorStepTime.wave_ps` for engines with unequal numbers."""
         message = received * model.hidden * DTYPE_BYTES[model.dtype]
         sparse = sum(group.count for group in model.groups if group.feed_forward.experts)
-        return 2 * sparse * self.engines.gather_s(message)
+        return sparse * (self.engines.gather_s(message) + self.engines.scatter_s(message))
 
     def gather_s(self, model: Model, sequences: int) -> float:
         """Seconds to gather the head's logits, cut along the vocabulary."""

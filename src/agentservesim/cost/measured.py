@@ -143,13 +143,15 @@ class Measured:
         cut = f"{shape.tensor} tensor and {shape.ranks} expert ranks"
         raise Unmeasured(f"{shape.experts} experts of {shape.hidden} x {shape.width} in {shape.dtype}, {cut}")
 
-    def all_reduce(self, ranks: int) -> Curve | None:
-        """An all-reduce among accelerators of a node, by bytes; None if it was not measured."""
-        known = self.arrays.get("all_reduce_ranks")
+    def collective(self, name: str, ranks: int) -> Curve | None:
+        """`all_reduce`, `all_gather` or `reduce_scatter` among accelerators of a node, by the bytes of all
+        together; None if it was not measured."""
+        axis = name if name == "all_reduce" else "gathering"
+        known = self.arrays.get(f"{axis}_ranks")
         if known is None or ranks not in known:
             return None
-        us = self.arrays["all_reduce"][list(known).index(ranks)] * _US
-        sizes, times = _curve(self.arrays["all_reduce_bytes"], us, "an all-reduce")
+        us = self.arrays[name][list(known).index(ranks)] * _US
+        sizes, times = _curve(self.arrays[f"{axis}_bytes"], us, name)
         return Curve(sizes, monotone(times))
 
 

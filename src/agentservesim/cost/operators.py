@@ -123,11 +123,17 @@ class OperatorStepTime(ABC):
         return self._dense[self._together(tokens)[rank]] + rows_ps
 
     def wave_ps(self, tokens: Sequence[int], rows_ps: Sequence[int], prefill: bool) -> int:
-        """Duration of a step of all ranks in picoseconds, at least 1; `prefill` if any has chunks."""
+        """Duration of a step of all ranks in picoseconds, at least 1; `prefill` if any has chunks.
+
+        Equal numbers of tokens are exchanged at once. Unequal ones are sent from one rank to all others after
+        another, so that everyone waits for the tokens of all (vLLM, `PyNcclCommunicator.all_gatherv` and
+        `reduce_scatterv`: a broadcast or a reduction for each rank).
+        """
         padded = self._together(tokens)
         own = max([self._dense[count] + rows for count, rows in zip(padded, rows_ps, strict=True)])
         everyone = sum(padded)
-        shared = self._host.step_ps + self._shared[everyone, everyone - min(padded)]
+        received = everyone - padded[0] if min(padded) == max(padded) else everyone
+        shared = self._host.step_ps + self._shared[everyone, received]
         dense = self._dense[max(padded)]
         work = self._host.beside(shared + dense, 0 if prefill else max(tokens)) - dense
         return max(1, work + own + (self._prefill_ps if prefill else 0))
@@ -144,7 +150,7 @@ class OperatorStepTime(ABC):
     def shared_ps(self, tokens: int, received: int) -> int:
         """What the engines that go in step do together: experts, and the exchange of tokens for them.
 
-        `tokens` are those of all engines, `received` the most that one of them gets from the others.
+        `tokens` are those of all engines, `received` those that one of them waits for.
         Never falls with either.
         """
         return 0

@@ -22,8 +22,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agentservesim.cost.curves import Curve, distinct, monotone, resample, total
+from agentservesim.cost.config import Efficiency
+from agentservesim.cost.curves import Curve, distinct, monotone, total
 from agentservesim.cost.deployment import Deployment
+from agentservesim.cost.layers import FeedForward
+from agentservesim.cost.models import DTYPE_BYTES
 from agentservesim.cost.tables import StepTables
 from agentservesim.lookup import did_you_mean
 from agentservesim.model import InputError
@@ -116,21 +119,39 @@ def step_tables(on: Deployment, files: OperatorTables) -> StepTables:
 
 def _experts(on: Deployment, points: Rows) -> Curve:
     """Router and experts of all layers by the tokens of all engines, of which each rank has its share and
-    wakes the experts that are expected."""
+    wakes the experts that are expected.
+
+    Fewer tokens than needed to wake so many experts, which no point has, are priced as the fewest that do.
+    """
     tokens, awake = distinct(points[:, 0]), distinct(points[:, 1])
-    lanes = []
-    for count in tokens:
+    lanes: list[NDArray[np.float64]] = []
+    for count in tokens[::-1]:
         lane = points[points[:, 0] == count]
         lane = lane[np.argsort(lane[:, 1])]
-        lanes.append(resample(awake, lane[:, 1], lane[:, 2] * on.model.layers))
-    table = monotone(monotone(np.array(lanes), 1), 0)
+        known = np.interp(awake, lane[:, 1], lane[:, 2])
+        lanes.append(np.where(awake > lane[-1, 1], lanes[-1], known) if lanes else known)
+    table = monotone(monotone(np.array(lanes[::-1]), 1), 0)
     own = distinct(np.rint(np.geomspace(1, tokens[-1], _POINTS)))
     mlp = on.groups[0].feed_forward
     values = []
     for count in own:
         lane = [np.interp(count, tokens, column) for column in table.T]
         values.append(np.interp(on.awake_experts(mlp, int(count) * on.engines), awake, lane))
-    return Curve(own * on.engines, monotone(np.array(values)))
+    everyone = own * on.engines
+    layer_us = monotone(np.array(values)) + everyone * _foreign_us(on, mlp) + GAP_US
+    return Curve(everyone, on.model.layers * layer_us)
+
+
+def _foreign_us(on: Deployment, mlp: FeedForward) -> float:
+    """Microseconds that a token adds to a layer for the experts it chose on other ranks: their places in the
+    intermediate results are written as zeros, activated, written again and summed with the rest (vLLM,
+    `TritonExperts.apply`)."""
+    if on.engines == 1:
+        return 0.0
+    foreign = mlp.experts_per_token * (1 - 1 / on.expert_ways)
+    numbers = foreign * (5 * mlp.expert_width + 2 * on.model.hidden)
+    rate = on.accelerator.memory_bytes_per_s * Efficiency().bandwidth
+    return numbers * DTYPE_BYTES[on.model.dtype] / rate * 1e6
 
 
 def _check_model(on: Deployment, tables: OperatorTables) -> None:
