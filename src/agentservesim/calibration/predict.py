@@ -17,7 +17,7 @@ import numpy as np
 from agentservesim.calibration.steplog import LoggedTurn, StepLog
 from agentservesim.cost.base import Batch, StepTime
 from agentservesim.cost.calibration import FrontEnd
-from agentservesim.engine.config import EngineConfig, EngineVersion
+from agentservesim.engine.config import EngineConfig
 from agentservesim.fleet import Counts, Fleet, InstanceSpec
 from agentservesim.fleet.config import ToolsConfig
 from agentservesim.model import (
@@ -34,6 +34,7 @@ from agentservesim.model import (
     to_s,
 )
 from agentservesim.policies import load_policy
+from agentservesim.releases import EngineVersion
 from agentservesim.workload.tokens import TokenTree
 
 

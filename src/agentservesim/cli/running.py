@@ -98,8 +98,11 @@ def check(
         print(f"  note: {note}")
     for want in wants:
         print(f"  {want}")
-    for group in facts["instances"]:
-        print(f"  {group['count']} x {group['name']}: {group['num_gpu_blocks']:,} KV blocks")
+    for group, limits in zip(facts["instances"], plan.scenario.instances, strict=True):
+        print(
+            f"  {group['count']} x {group['name']}: {group['num_gpu_blocks']:,} KV blocks, "
+            f"{limits.max_num_batched_tokens:,} tokens and {limits.max_num_seqs:,} sequences a step"
+        )
         for what, source_ in group["sources"].items():
             print(f"    {what}: {source_}")
     for tier in facts["tiers"]:

@@ -17,7 +17,7 @@ class Accelerator:
     """One accelerator. FLOP/s are dense peaks; link and host figures are one direction.
 
     `fp8_flops` is 0 where there are no fp8 tensor cores. `memory_bytes` is what the driver reports, `max_w`
-    the limit of the board's power.
+    the limit of the board's power, `compute_capability` CUDA's number of the architecture.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Accelerator:
     fp8_flops: float
     memory_bytes: int
     memory_bytes_per_s: float
+    compute_capability: float
     multiprocessors: int
     l2_bytes: float
     link: Literal["nvlink", "pcie"]

@@ -15,12 +15,13 @@ from agentservesim.cost.linear import Linear
 from agentservesim.cost.measured import Unmeasured, load_measured
 from agentservesim.cost.modelnames import load_model
 from agentservesim.cost.models import Model
-from agentservesim.cost.operators import Host, capture_sizes
+from agentservesim.cost.operators import Host
 from agentservesim.cost.power import Power, power_of
 from agentservesim.cost.roofline import Roofline
 from agentservesim.cost.tablefiles import read_tables, step_tables
 from agentservesim.cost.tables import Tables
 from agentservesim.model import InputError, to_ps
+from agentservesim.releases import BatchLimits, EngineVersion, capture_sizes
 
 COMPUTED = "computed: memory x utilisation - weights - activation peak"
 """Where a number of KV blocks comes from that is not given."""
@@ -59,6 +60,7 @@ def build_cost(
     max_num_seqs: int,
     pipeline_parallel_size: int = 1,
     async_scheduling: bool = True,
+    engine_version: EngineVersion = "0.32",
 ) -> Cost:
     """Price the steps and size the KV cache of one instance.
 
@@ -86,7 +88,11 @@ def build_cost(
         step_time: StepTime = Linear(found.linear, config.step_time_scale)
         source = f"coefficients in {config.calibration}"
     else:
-        step_time, source = _step_time(config, on, max_num_seqs, async_scheduling)
+        limits = BatchLimits(max_num_batched_tokens, max_num_seqs)
+        graphs = capture_sizes(engine_version, limits, on.accelerator.compute_capability == 10)
+        step_time, source = _step_time(
+            config, on, () if config.enforce_eager else graphs, overlapped=async_scheduling
+        )
     blocks = config.num_gpu_blocks or kv_blocks(
         on,
         block_size=block_size,
@@ -125,17 +131,17 @@ def _model(config: CostConfig) -> Model:
 
 
 def _step_time(
-    config: CostConfig, on: Deployment, max_num_seqs: int, async_scheduling: bool
+    config: CostConfig, on: Deployment, graphs: tuple[int, ...], overlapped: bool
 ) -> tuple[StepTime, str]:
     host = Host(
         step_ps=on.stages * to_ps(config.host_overhead_s),
         prefill_ps=on.stages * to_ps(config.prefill_overhead_s),
-        graphs=capture_sizes(max_num_seqs, config.enforce_eager),
+        graphs=graphs,
         scale=config.step_time_scale,
         engines=on.engines,
         work_ps=to_ps(config.host_work_s),
         sequence_work_ps=to_ps(config.host_work_per_sequence_s),
-        overlapped=async_scheduling,
+        overlapped=overlapped,
     )
     if config.tables is not None and config.step_time != "roofline":
         tables = step_tables(on, read_tables(config.tables, on.ranks))

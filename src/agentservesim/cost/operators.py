@@ -35,19 +35,6 @@ CellPrices = tuple[list[int], list[int]]
 """Per context cell: picoseconds a decode row costs, and picoseconds each token of its context adds."""
 
 
-def capture_sizes(max_num_seqs: int, enforce_eager: bool = False) -> tuple[int, ...]:
-    """Token counts for which vLLM captures CUDA graphs by default; a batch is padded to the next one.
-
-    1, 2, 4, multiples of 8 up to 256, then of 16, up to twice `max_num_seqs` and at most 512
-    (vLLM, `VllmConfig._set_cudagraph_sizes`). None with `enforce_eager`.
-    """
-    if enforce_eager:
-        return ()
-    largest = min(2 * max_num_seqs, 512)
-    sizes = [1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)]
-    return tuple(size for size in sizes if size <= largest)
-
-
 @dataclass(frozen=True, slots=True)
 class Host:
     """The engine's part of a step.

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-EngineVersion = Literal["0.12", "0.19", "0.26", "0.32"]
-"""vLLM releases whose scheduling rules are known here; `rules_of` says what differs."""
+from agentservesim.releases import RELEASES, EngineVersion, Release
 
-
-OLDER_DEFAULTS: dict[str, dict[str, Any]] = {
-    "0.12": {"async_scheduling": False, "gpu_memory_utilization": 0.9},
-    "0.19": {"gpu_memory_utilization": 0.9},
-}
-"""Settings whose defaults were others: scheduling is asynchronous by default from vLLM 0.14 on, and from
-0.9 of the memory (0.19) its share went to 0.92 (0.26, `CacheConfig`)."""
+OF_THE_RELEASE = ("async_scheduling", "gpu_memory_utilization")
+"""Settings with defaults of their own in each release, also those that a subclass adds."""
 
 
 class EngineConfig(BaseModel):
@@ -26,8 +20,18 @@ class EngineConfig(BaseModel):
 
     engine_version: EngineVersion = Field("0.32", description="vLLM release whose rules are followed.")
     block_size: int = Field(16, ge=1, le=1024, description="Tokens in a KV block.")
-    max_num_batched_tokens: int = Field(8192, ge=1, description="Token budget of a step.")
-    max_num_seqs: int = Field(1024, ge=1, description="Most requests that run at once.")
+    max_num_batched_tokens: int = Field(
+        8192,
+        ge=1,
+        description="Token budget of a step; unless given, what vLLM takes on the GPU: 8192 from 70 GiB, "
+        "16384 from 160 GiB, 2048 on smaller ones and A100.",
+    )
+    max_num_seqs: int = Field(
+        1024,
+        ge=1,
+        description="Most requests that run at once; unless given, what vLLM takes on the GPU: 1024 from "
+        "70 GiB, 256 on smaller ones and A100.",
+    )
     max_model_len: int | None = Field(
         None, ge=2, description="Most tokens in a sequence; None means as long as the KV pool allows."
     )
@@ -58,11 +62,12 @@ class EngineConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_version(cls, values: Any) -> Any:
-        """What is not given has the default of its release, also what a subclass adds."""
-        if isinstance(values, dict):
-            older = OLDER_DEFAULTS.get(str(values.get("engine_version")), {})
-            return {**{name: value for name, value in older.items() if name in cls.model_fields}, **values}
-        return values
+        """What is not given has the default of its release."""
+        release = RELEASES.get(str(values.get("engine_version"))) if isinstance(values, dict) else None
+        if release is None:
+            return values
+        own = {name: getattr(release, name) for name in OF_THE_RELEASE if name in cls.model_fields}
+        return {**own, **values}
 
     @model_validator(mode="after")
     def _chunks_or_room(self) -> EngineConfig:
@@ -75,34 +80,9 @@ class EngineConfig(BaseModel):
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Scheduling rules that changed between vLLM releases.
-
-    reserve_full: a request is admitted only if its whole known sequence fits (from 0.19).
-    blanks_first: blocks without content are freed to the head of the free queue (from 0.26),
-        before that to its tail with all others.
-    watermark: the `watermark` setting exists (from 0.26).
-    lone_uncapped: `long_prefill_token_threshold` does not bind a request that is alone (from 0.32).
-    """
-
-    reserve_full: bool
-    blanks_first: bool
-    watermark: bool
-    lone_uncapped: bool
-
-
-_RULES: dict[EngineVersion, Rules] = {
-    "0.12": Rules(reserve_full=False, blanks_first=False, watermark=False, lone_uncapped=False),
-    "0.19": Rules(reserve_full=True, blanks_first=False, watermark=False, lone_uncapped=False),
-    "0.26": Rules(reserve_full=True, blanks_first=True, watermark=True, lone_uncapped=False),
-    "0.32": Rules(reserve_full=True, blanks_first=True, watermark=True, lone_uncapped=True),
-}
-
-
-def rules_of(config: EngineConfig) -> Rules:
-    """The rules of the configured release, with `scheduler_reserve_full_isl` where it is set."""
-    rules = _RULES[config.engine_version]
+def rules_of(config: EngineConfig) -> Release:
+    """The configured release, with `scheduler_reserve_full_isl` where it is set."""
+    release = RELEASES[config.engine_version]
     if config.scheduler_reserve_full_isl is None:
-        return rules
-    return replace(rules, reserve_full=config.scheduler_reserve_full_isl)
+        return release
+    return replace(release, reserve_full=config.scheduler_reserve_full_isl)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from agentservesim.cost.accelerators import load_accelerator
 from agentservesim.cost.config import CostConfig
 from agentservesim.engine.config import EngineConfig
 from agentservesim.fleet.config import NetworkConfig, RoutingConfig, ToolsConfig
 from agentservesim.kv.config import MemoryConfig
 from agentservesim.policies.bundles import BUNDLES, bundle_parts
+from agentservesim.releases import batch_limits
 from agentservesim.settings import Settings, parse_override, read_settings, validate
 from agentservesim.workload.config import WorkloadConfig
 
@@ -25,6 +27,27 @@ class InstanceConfig(CostConfig, EngineConfig):
 
     count: int = Field(1, ge=1, le=100_000, description="Instances in this group.")
     name: str = Field("", description="Name of the group in results; empty means the GPU's name.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _limits_of_the_gpu(cls, values: Any) -> Any:
+        """Batch limits that are not given are vLLM's for the accelerator; a wrong one is told of later."""
+        try:
+            return {**_batch_limits(values), **values}
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return values
+
+
+def _batch_limits(values: dict[str, Any]) -> dict[str, int]:
+    """What vLLM takes; whole prompts get a budget for the longest. It also lowers each limit where another
+    binds already, which changes no step."""
+    accelerator = load_accelerator(values.get("gpu", CostConfig.model_fields["gpu"].default))
+    release = values.get("engine_version", EngineConfig.model_fields["engine_version"].default)
+    limits = batch_limits(release, accelerator.title, accelerator.memory_bytes)._asdict()
+    longest = values.get("max_model_len")
+    if not values.get("enable_chunked_prefill", True) and longest:
+        limits["max_num_batched_tokens"] = max(limits["max_num_batched_tokens"], int(longest))
+    return limits
 
 
 def _objective(text: str) -> str:

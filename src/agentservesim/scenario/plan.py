@@ -219,6 +219,7 @@ def prepare(scenario: Scenario) -> Plan:
             max_num_seqs=group.max_num_seqs,
             pipeline_parallel_size=group.pipeline_parallel_size,
             async_scheduling=group.async_scheduling,
+            engine_version=group.engine_version,
         )
         for group in scenario.instances
     )

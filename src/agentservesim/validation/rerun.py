@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import get_args
 
 import numpy as np
-from pydantic import BaseModel
 
-from agentservesim.cost import CostConfig, build_cost
-from agentservesim.engine.config import OLDER_DEFAULTS, EngineConfig, EngineVersion
+from agentservesim.cost import build_cost
 from agentservesim.fleet import Fleet, InstanceSpec
 from agentservesim.fleet.config import ToolsConfig
 from agentservesim.model import (
@@ -27,13 +24,13 @@ from agentservesim.model import (
 )
 from agentservesim.model import Path as ContentPath
 from agentservesim.policies import load_policy
+from agentservesim.releases import RELEASES, EngineVersion
+from agentservesim.scenario import InstanceConfig
 from agentservesim.settings import Settings, validate
 from agentservesim.validation.figures import Side
 from agentservesim.validation.recording import Recording
 from agentservesim.workload.content import ContentTree
 from agentservesim.workload.hashes import HashIndex
-
-Config = TypeVar("Config", bound=BaseModel)
 
 
 def replay(run: Recording, tables: Path | None, scale: float) -> tuple[Side, dict[str, str]]:
@@ -42,14 +39,15 @@ def replay(run: Recording, tables: Path | None, scale: float) -> tuple[Side, dic
     `scale` is a factor on the accelerator's part of every step. Requests recorded by their clients pass
     the front end.
     """
-    engine = _engine(run)
+    engine = instance_of(run, tables, scale)
     cost = build_cost(
-        cost_of(run, tables, scale),
+        engine,
         block_size=engine.block_size,
         max_num_batched_tokens=engine.max_num_batched_tokens,
         max_num_seqs=engine.max_num_seqs,
         pipeline_parallel_size=engine.pipeline_parallel_size,
         async_scheduling=engine.async_scheduling,
+        engine_version=engine.engine_version,
     )
     stamps = _Stamps(len(run.arrival))
     outside = run.queued is None
@@ -90,51 +88,42 @@ def _letters(name: str) -> str:
     return "".join(filter(str.isalnum, name.lower()))
 
 
-def _engine(run: Recording) -> EngineConfig:
-    scheduler = run.section("resolved_config", "scheduler_config")
-    values = {
-        "engine_version": _version(str(run.meta.get("vllm_version", "0.19"))),
-        "block_size": run.section("kv_cache").get("block_size"),
-        "async_scheduling": scheduler.get("async_scheduling", run.settings.get("async_scheduling")),
-    }
-    for key in (
-        "max_num_batched_tokens",
-        "max_num_seqs",
-        "max_model_len",
-        "pipeline_parallel_size",
-        "enable_prefix_caching",
-        "long_prefill_token_threshold",
-    ):
-        values[key] = run.settings.get(key)
-    return _checked(EngineConfig, run, values)
+_LIMITS = (
+    "max_num_batched_tokens",
+    "max_num_seqs",
+    "max_model_len",
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "enable_prefix_caching",
+    "long_prefill_token_threshold",
+    "enforce_eager",
+    "quantization",
+)
+"""Settings that are taken as the engine was given them."""
 
 
-def cost_of(run: Recording, tables: Path | None, scale: float) -> CostConfig:
-    """Hardware, model and step times of the recorded server, its steps `scale` times as long."""
-    cache = run.section("kv_cache")
+def instance_of(run: Recording, tables: Path | None, scale: float) -> InstanceConfig:
+    """The recorded server, its steps `scale` times as long; what the run does not say has its default."""
+    scheduler, cache = run.section("resolved_config", "scheduler_config"), run.section("kv_cache")
+    version = str(run.meta.get("vllm_version", "0.19"))
     kv_dtype = run.settings.get("kv_cache_dtype")
-    values = {
+    values = {name: run.settings.get(name) for name in _LIMITS} | {
+        "engine_version": _version(version),
+        "block_size": cache.get("block_size"),
+        "async_scheduling": scheduler.get("async_scheduling", run.settings.get("async_scheduling")),
         "model": run.model,
         "gpu": run.gpu,
-        "tensor_parallel_size": run.settings.get("tensor_parallel_size"),
         "data_parallel_size": run.engines,
         "gpu_memory_utilization": cache.get("gpu_memory_utilization")
         or run.settings.get("gpu_memory_utilization")
-        or _memory_default(str(run.meta.get("vllm_version", "0.19"))),
+        or _memory_default(version),
         "num_gpu_blocks": cache.get("num_gpu_blocks"),
-        "enforce_eager": run.settings.get("enforce_eager"),
-        "quantization": run.settings.get("quantization"),
         "kv_cache_dtype": "fp8" if str(kv_dtype).startswith("fp8") else kv_dtype,
         "tables": tables,
         "step_time_scale": scale,
     }
-    return _checked(CostConfig, run, values)
-
-
-def _checked(model: type[Config], run: Recording, values: Mapping[str, Any]) -> Config:
-    """The configuration; what the run does not say is left to the default."""
-    given = {key: value for key, value in values.items() if value is not None}
-    return validate(model, Settings(given, source=run.source))
+    given = {name: value for name, value in values.items() if value is not None}
+    return validate(InstanceConfig, Settings(given, source=run.source))
 
 
 def _version(recorded: str) -> EngineVersion:
@@ -144,14 +133,13 @@ def _version(recorded: str) -> EngineVersion:
 
 
 def _memory_default(recorded: str) -> float | None:
-    """The share of memory that the recorded version uses unless asked for another, where it is not ours.
+    """The share of memory that the recorded version uses unless asked for another.
 
     Between two known versions (0.20 to 0.25) it is taken to be the newer one's: 18,038 blocks of a server of
-    0.23 are those of 0.92.
+    0.23 are those of 0.92. None for a version that is newer than all.
     """
-    newer = [version for version in get_args(EngineVersion) if _number(version) >= _number(recorded)]
-    known = OLDER_DEFAULTS.get(min(newer, key=_number, default=""), {})
-    return known.get("gpu_memory_utilization")
+    newer = [version for version in RELEASES if _number(version) >= _number(recorded)]
+    return RELEASES[min(newer, key=_number)].gpu_memory_utilization if newer else None
 
 
 def _number(version: str) -> tuple[int, ...]:
