@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 
 from agentservesim import Scenario, WorkloadConfig, simulate
-from agentservesim.cost.accelerators import load_accelerator
+from agentservesim.cost.accelerators import list_gpus, load_accelerator
 from agentservesim.cost.config import CostConfig
 from agentservesim.cost.power import Power, power_of
 from agentservesim.model import to_ps
@@ -48,7 +51,17 @@ def test_what_the_user_says_goes_first() -> None:
     assert default.usd_per_hour == 3.0
     given = power_of(CostConfig(gpu_idle_w=50, gpu_usd_per_hour=0.0), h100)
     assert (given.idle_w, given.usd_per_hour, given.decode_w) == (50, 0.0, default.decode_w)
-    assert power_of(CostConfig(), load_accelerator("rtx-4090")).usd_per_hour is None
+    unknown = replace(h100, usd_per_hour=None)
+    assert power_of(CostConfig(), unknown).usd_per_hour is None
+    assert power_of(CostConfig(gpu_usd_per_hour=2.0), unknown).usd_per_hour == 2.0
+
+
+@pytest.mark.parametrize("name", list(list_gpus()))
+def test_every_price_has_a_source_with_a_date(name: str) -> None:
+    gpu = load_accelerator(name)
+    assert gpu.usd_per_hour is None or 0.1 < gpu.usd_per_hour < 20
+    assert ("none" in gpu.price_source) == (gpu.usd_per_hour is None)
+    assert gpu.usd_per_hour is None or re.search(r"\b202\d\b", gpu.price_source)
 
 
 @pytest.mark.parametrize("settings", [{}, {"pipeline_parallel_size": 2}, {"data_parallel_size": 2}])

@@ -17,7 +17,8 @@ class Accelerator:
     """One accelerator. FLOP/s are dense peaks; link and host figures are one direction.
 
     `fp8_flops` is 0 where there are no fp8 tensor cores. `memory_bytes` is what the driver reports, `max_w`
-    the limit of the board's power, `compute_capability` CUDA's number of the architecture.
+    the limit of the board's power, `compute_capability` CUDA's number of the architecture, `usd_per_hour` a
+    published rent (None: none was found).
     """
 
     name: str
@@ -33,6 +34,8 @@ class Accelerator:
     link_bytes_per_s: float
     max_w: float
     source: str
+    usd_per_hour: float | None = None
+    price_source: str = "none: give gpu_usd_per_hour"
 
     def peak_flops(self, fp8: bool) -> float:
         """Dense peak for 16-bit or, where there is one, for 8-bit numbers."""

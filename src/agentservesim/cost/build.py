@@ -117,6 +117,7 @@ def build_cost(
             "step_time": source,
             "host": f"{config.host_overhead_s:g} s a step, {config.prefill_overhead_s:g} s more with prefill",
             "num_gpu_blocks": "given" if config.num_gpu_blocks else COMPUTED,
+            "price": on.accelerator.price_source if config.gpu_usd_per_hour is None else "given",
         },
     )
 

@@ -1,14 +1,16 @@
 """What an accelerator draws and what it costs to rent.
 
 It draws one power while idle, one in steps that only decode, one in steps with prefill. Where the user
-gives none, they are shares of the board's limit, as measured on H200s (limit 700 W):
+gives none, they are shares of the board's limit (`max_w`, the data sheet's), as measured on H200s (700 W):
 
 - idle with a loaded model 80 W (attested measurement published at api.serialalice.pt, June 2026);
 - decode 137 to 300 W, the most at the batch sizes of servers (arXiv 2605.11999): 300 W is taken;
 - full load 662 W (the same attested measurements).
 
-Prices are on-demand rents of one accelerator for an hour at specialised clouds, the middle of the range
-in "Cloud GPU Pricing" at mercatus-ai.com of May 2026; there is none for accelerators that it does not list.
+Idle boards differ: an H100 draws 72 W bare, and a CUDA context adds 26 to 50 W to that, on an L40S 66 W
+(arXiv 2605.23918). Who asks about idle fleets should give `gpu_idle_w`.
+
+Rents are those of the catalogue of accelerators, each with its source and date.
 """
 
 from __future__ import annotations
@@ -21,8 +23,6 @@ from agentservesim.model import to_s
 
 IDLE, DECODE, PREFILL = 80 / 700, 300 / 700, 662 / 700
 """Shares of the board's power limit."""
-
-USD_PER_HOUR = {"a100-sxm": 1.30, "h100-sxm": 3.00, "h200-sxm": 4.00}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,5 +56,5 @@ def power_of(config: CostConfig, accelerator: Accelerator) -> Power:
         given(config.gpu_idle_w, IDLE),
         given(config.gpu_decode_w, DECODE),
         given(config.gpu_prefill_w, PREFILL),
-        USD_PER_HOUR.get(accelerator.name) if price is None else price,
+        accelerator.usd_per_hour if price is None else price,
     )
