@@ -1,8 +1,8 @@
-"""The speed of the simulator, in five measurements, against the project's budgets.
+"""The speed of the simulator, in six measurements, against the project's budgets.
 
 1. 1,000 programs on 4 instances. 2. 10,000 programs on 40 instances, in a process of its own, with its
 peak memory. 3. What a turn costs as contexts grow from 4k to 400k tokens. 4. Leaping against stepping.
-5. What each policy costs beside the plain one.
+5. What each policy costs beside the plain one. 6. What comes before the first step.
 
 Times are CPU seconds from the workload in memory to the result with its tables and metrics; reading
 the trace is given apart. Budgets are held against the time on the reference machine (see `clock`).
@@ -32,6 +32,7 @@ from agentservesim.scenario import InstanceConfig, Plan, Scenario, prepare
 from agentservesim.workload.config import WorkloadConfig
 from benchmarks.clock import Timing, measure
 from benchmarks.policies import policy_costs
+from benchmarks.start import starting
 from benchmarks.workload import REPOSITORY, trace
 
 HISTORY = REPOSITORY / "benchmarks" / "history.jsonl"
@@ -275,7 +276,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--record", action="store_true", help=f"append a line to {HISTORY.name}")
     parser.add_argument("--runs", type=int, default=7, help="runs of each short measurement")
-    parser.add_argument("--only", type=int, choices=(1, 2, 3, 4, 5), action="append", help="one measurement")
+    parser.add_argument(
+        "--only", type=int, choices=(1, 2, 3, 4, 5, 6), action="append", help="one measurement"
+    )
     parser.add_argument("--child", metavar="TRACE", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -290,6 +293,7 @@ def main() -> int:
         3: partial(growing_contexts, runs=options.runs),
         4: partial(leap_against_step, runs=2),
         5: partial(policy_costs, runs=min(options.runs, 5)),
+        6: partial(starting, runs=options.runs),
     }
     for number, part in parts.items():
         if options.only is None or number in options.only:
