@@ -117,7 +117,7 @@ class Fleet:
         self._dispatcher = Dispatcher(router, self._servers, routing or RoutingConfig(), kernel, seed)
         self.residencies = self._equip(instances, memory or MemoryConfig(), residency or Lru())
         every_ps = tick_ps(residency, "residency")
-        if every_ps:
+        if every_ps and not hasattr(residency, "next_tick_s"):
             kernel.every(every_ps, self._tick)
         state = FleetState(kernel, [server.view for server in self._servers])
         self._gate = Gate(admission or Always(), state, self._see, self._send, self._hold, self._reject)

@@ -33,7 +33,8 @@ class Advice:
         spill = getattr(policy, "spill", None) or {}
         self.spill = self._spill(spill, (HBM, *tiers)) if tiers else {}
         self.min_hits = self._whole("min_hits")
-        tick_ps(policy, self._name)
+        self.tick_ps = tick_ps(policy, self._name)
+        self.names_ticks = self.tick_ps > 0 and getattr(policy, "next_tick_s", None) is not None
 
     def place(self, chain: ChainView, server: ServerView) -> Placement:
         """Where a session's KV is to be."""
@@ -54,6 +55,15 @@ class Advice:
                 raise InputError(f"{self._name}: tick() named {chain!r}, which is no chain")
             self._checked("tick", chain, placement)
         return pairs
+
+    def next_tick_s(self, instance: int) -> float | None:
+        """When the policy may have something to say at `tick`; None for never."""
+        next_s = self._call("next_tick_s", "", instance)
+        if next_s is None or (isinstance(next_s, (int, float)) and abs(next_s) < FARTHEST_S):
+            return next_s
+        raise InputError(
+            f"{self._name}: next_tick_s() returned {next_s!r}; it must be a time in seconds, or None"
+        )
 
     def rank(self, tier: str, chains: list[ChainView], server: ServerView) -> list[ChainView]:
         """Chains in the order in which a tier should evict them."""

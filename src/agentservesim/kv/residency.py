@@ -33,10 +33,12 @@ from agentservesim.kv.sessions import (
     Views,
 )
 from agentservesim.kv.spill import Hits, Spill
+from agentservesim.kv.ticks import Ticks
 from agentservesim.kv.tiers import KvShape, Tier
 from agentservesim.model import Path, to_ps, to_s
 from agentservesim.policies.protocols import (
     ChainView,
+    Event,
     GapEnded,
     PinBroken,
     Placement,
@@ -89,8 +91,8 @@ class Residency:
         self._advice = Advice(policy, [tier.name for tier in tiers])
         self._hits = Hits(self._advice.min_hits)
         self._in_gap = Views(lambda: [self.view(chain) for chain in self.chains.values() if chain.in_gap])
-        if self._advice.observes:
-            self.pins.on_break.append(lambda chain: self._advice.observe(PinBroken(index, *chain.session)))
+        self._ticks = Ticks(index, kernel, self._advice, self.tick)
+        self.pins.on_break.append(lambda chain: self._observe(PinBroken(index, *chain.session)))
         for tier in tiers:
             tier.sharers.append(self)
         self._rankings = self._rank() if self._advice.ranks else []
@@ -140,7 +142,7 @@ class Residency:
             return
         gap_s = to_s(self._kernel.now - chain.gap_started_ps)
         if self._advice.observes:
-            self._advice.observe(GapEnded(self.view(chain), gap_s))
+            self._observe(GapEnded(self.view(chain), gap_s))
         chain.past_gaps_s.append(gap_s)
         chain.seen = None
         chain.in_gap = False
@@ -164,8 +166,7 @@ class Residency:
             self.pins.unpin(chain)
         if self._advice.min_hits:
             self._hits.add(path, hit_tokens // self._shape.block_size, self._shape.block_size)
-        if self._advice.observes:
-            self._advice.observe(TurnAdmitted(*session, to_s(wait_ps), tokens, hit_tokens))
+        self._observe(TurnAdmitted(*session, to_s(wait_ps), tokens, hit_tokens))
         self._changed()
 
     def ends(self, session: Session, path: Path, blocks: int) -> None:
@@ -185,8 +186,13 @@ class Residency:
 
     def program_ends(self, program_id: str, turns: int) -> None:
         """Tell the policy that a program is done."""
+        self._observe(ProgramEnded(program_id, turns))
+
+    def _observe(self, event: Event) -> None:
+        """Tell the policy what happened."""
         if self._advice.observes:
-            self._advice.observe(ProgramEnded(program_id, turns))
+            self._advice.observe(event)
+            self._ticks.heard()
 
     # ---- placing ------------------------------------------------------------------------------
 
@@ -195,6 +201,7 @@ class Residency:
         chain.hits = {}
         self._apply(chain, self._advice.place(self.view(chain), self.server))
         chain.hits = None
+        self._ticks.heard()
 
     def _apply(self, chain: Chain, placement: Placement) -> None:
         self._wake()

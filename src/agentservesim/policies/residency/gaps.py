@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from agentservesim.policies.protocols import ChainView
+from agentservesim.policies.protocols import ChainView, GapEnded
 from agentservesim.policies.residency.samples import Samples, SortedSamples
 
 Z95 = 1.6448536269514722
@@ -52,6 +52,30 @@ class RunningMean:
         """The mean, or None before the first value."""
         total, count = self._sums.get(name, (0.0, 0))
         return total / count if count else None
+
+
+class Lengths:
+    """How long a gap is taken to be: as long as it has been so far, or, with `rule` "mean", as its tool's gaps
+    were on average if that is longer, `unseen_s` before the first."""
+
+    def __init__(self, rule: str, unseen_s: float) -> None:
+        if rule not in ("elapsed", "mean"):
+            raise ValueError(f"gap must be elapsed or mean, not '{rule}'")
+        self._means = RunningMean() if rule == "mean" else None
+        self._unseen_s = unseen_s
+
+    def ended(self, event: GapEnded) -> None:
+        """A gap has ended."""
+        if self._means is not None:
+            self._means.add(tool_of(event.chain), event.gap_s)
+
+    def of(self, chain: ChainView, now_s: float) -> float:
+        """The length of a gap that still lasts, in seconds."""
+        elapsed_s = now_s - chain.gap_started_s
+        if self._means is None:
+            return elapsed_s
+        mean_s = self._means.get(tool_of(chain))
+        return max(elapsed_s, self._unseen_s if mean_s is None else mean_s)
 
 
 class LogNormals:
