@@ -100,10 +100,9 @@ class Memory:
         """Mean wait for admission of later turns that found less than half of their context."""
         return to_s(self._cold_wait_ps) / self._cold_waits if self._cold_waits else 0.0
 
-    @property
-    def may_reclaim(self) -> bool:
-        """Whether there are expired pins, which a waiting request may have freed."""
-        return self.residency.pins.has_expired
+    def may_reclaim(self, blocks: int) -> bool:
+        """Whether a waiting request may have as many blocks freed for as long as only decode steps run."""
+        return self.residency.pins.may_free(blocks)
 
     def reclaim(self, blocks: int, running: bool) -> bool:
         """Give up pins for a request that is short of blocks; True if that freed as many."""

@@ -203,7 +203,8 @@ class Scheduler(Running):
             # What is below, and how busy the links are, may change on the way; and what a policy gives
             # up is evicted from any place in a chain, so that the rest is no hit and no loss any more.
             least = hit if self._room.reserve_full else hit._replace(free=0)
-            admissible = self._room.may_fit(request, least, budget, cap) or self.memory.may_reclaim
+            admissible = self._room.may_fit(request, least, budget, cap)
+            admissible = admissible or self.memory.may_reclaim(self._room.missing(request, hit))
         else:
             admissible = self._room.admissible(request, hit, 0, budget, cap) > 0
         if admissible:

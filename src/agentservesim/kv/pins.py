@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from agentservesim.kernel import Kernel
 from agentservesim.kv.pool import BlockPool, Hit, Holding
-from agentservesim.kv.sessions import Chain, Pin, Session
+from agentservesim.kv.sessions import FOREVER, Chain, Pin, Session
 
 
 class Pins:
@@ -76,10 +76,18 @@ class Pins:
         """What pins hold."""
         return [pin.holding for pin in self._pins]
 
-    @property
-    def has_expired(self) -> bool:
-        """Whether a pin is kept beyond its time."""
-        return bool(self._expired())
+    def may_free(self, blocks: int) -> bool:
+        """Whether as many blocks are held by pins that have expired, or will without anybody being told: their
+        sessions are back, but not sent to an instance."""
+        now = self._kernel.now
+        expired = [
+            pin.holding
+            for pin, chain in self._pins.items()
+            if pin.until_ps <= now or (pin.until_ps < FOREVER and chain.timer is None)
+        ]
+        if sum(holding.blocks for holding in expired) < blocks:
+            return False
+        return self._pool.freed_by(expired) >= blocks
 
     def _expired(self) -> list[Pin]:
         now = self._kernel.now
