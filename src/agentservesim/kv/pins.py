@@ -43,6 +43,7 @@ class Pins:
         self._freed = freed
         self._changed = changed
         self._pins: dict[Pin, Chain] = {}
+        self._first_ps = FOREVER
 
     def hold(self, chain: Chain, hit: Hit, until_ps: int, hard: bool) -> Pin:
         """Pin what a chain has in HBM."""
@@ -52,6 +53,7 @@ class Pins:
         pin.claimed = before - self._pool.free
         self._pool.pinned += pin.claimed
         self._pins[pin] = chain
+        self._first_ps = min(self._first_ps, until_ps)
         return pin
 
     def unpin(self, chain: Chain) -> None:
@@ -76,22 +78,25 @@ class Pins:
         """What pins hold."""
         return [pin.holding for pin in self._pins]
 
+    def keep(self, pin: Pin, until_ps: int, hard: bool) -> None:
+        """Give a pin another deadline."""
+        pin.until_ps, pin.hard = until_ps, hard
+        self._first_ps = min(self._first_ps, until_ps)
+
     def may_free(self, blocks: int) -> bool:
-        """Whether as many blocks are held by pins that have expired, or will without anybody being told: their
-        sessions are back, but not sent to an instance."""
-        now = self._kernel.now
-        expired = [
-            pin.holding
-            for pin, chain in self._pins.items()
-            if pin.until_ps <= now or (pin.until_ps < FOREVER and chain.timer is None)
-        ]
-        if sum(holding.blocks for holding in expired) < blocks:
+        """Whether the pins that have expired hold as many blocks alone."""
+        holdings = [pin.holding for pin in self._expired()]
+        if sum(holding.blocks for holding in holdings) < blocks:
             return False
-        return self._pool.freed_by(expired) >= blocks
+        return self._pool.freed_by(holdings) >= blocks
 
     def _expired(self) -> list[Pin]:
+        """The pins whose time is up; `_first_ps` is no later than the deadline of any."""
         now = self._kernel.now
-        return [pin for pin in self._pins if pin.until_ps <= now]
+        if now < self._first_ps:
+            return []
+        self._first_ps = min([pin.until_ps for pin in self._pins], default=FOREVER)
+        return [pin for pin in self._pins if pin.until_ps <= now] if self._first_ps <= now else []
 
     def reclaim(self, blocks: int, running: bool) -> bool:
         """Free `blocks` blocks by giving up pins, if they are enough for that; True if it was done.

@@ -146,7 +146,7 @@ class Residency:
         chain.past_gaps_s.append(gap_s)
         chain.seen = None
         chain.in_gap = False
-        self._supersede(chain)
+        chain.then = ()
 
     def returns(self, session: Session, here: bool) -> None:
         """The session's next turn is on its way. A pin stays until it is admitted, if it is admitted here."""
@@ -156,7 +156,9 @@ class Residency:
         if not here:
             self.forget(session)
             self._changed()
-        elif chain.pin is not None:
+            return
+        self._supersede(chain)
+        if chain.pin is not None:
             chain.pin.until_ps = FOREVER
 
     def admitted(self, session: Session, path: Path, wait_ps: int, tokens: int, hit_tokens: int) -> None:
@@ -222,11 +224,13 @@ class Residency:
             self._drop(chain)
 
     def _until(self, chain: Chain) -> None:
-        """A placement's time is up: the policy says what comes next."""
+        """A placement's time is up: the policy says what comes next, unless the session is back meanwhile."""
         self._supersede(chain)
         if chain.in_gap:
             self._place(chain)
             self._changed()
+        else:
+            self._wake()
 
     def tick(self) -> None:
         """Let a policy that wants it look at all sessions in their gaps.
@@ -246,7 +250,7 @@ class Residency:
         if chain.pin is None and chain.coming_up is not None:
             chain.pin = chain.coming_up
         if chain.pin is not None:
-            chain.pin.until_ps, chain.pin.hard = until_ps, hard
+            self.pins.keep(chain.pin, until_ps, hard)
             return
         hit = self.pool.lookup(chain.path, chain.blocks)
         if hit.blocks < chain.blocks and until_ps > self._kernel.now and self._promote(chain, hit):
