@@ -143,8 +143,9 @@ class Decider(Protocol):
     def is_plain(self, steps: int) -> bool:
         """Whether the step behind so many decode steps asks nothing of pins, lower tiers and policy."""
 
-    def leap(self, steps: int) -> Requests:
-        """Take some of the `steps_ahead`; returns the requests that end with the last one taken."""
+    def leap(self, steps: int, at: int) -> Requests:
+        """Take some of the `steps_ahead`, the last of which is decided at a time; returns the requests that end
+        with it."""
 
 
 class Clock(ABC):
@@ -340,7 +341,7 @@ class Clock(ABC):
         self.decode_busy_ps += plan.span(steps)
         if self._listener is not None:
             self._record_leap(plan, steps, self._listener)
-        ending = self._decider.leap(steps)
+        ending = self._decider.leap(steps, plan.tick_at(steps))
         start, duration = plan.start_of(steps), plan.duration_of(steps)
         last = Step(0, start, duration, ending)
         if self._depth == 1:

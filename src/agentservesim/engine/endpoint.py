@@ -70,3 +70,8 @@ class Endpoint(ABC):
             self.catch_up()
             if self.scheduler.rekey(program_id, self.now_ps):
                 self.wake()
+
+    def outdated(self) -> None:
+        """The keys of all requests may have changed: a leap has to end where they are asked for again."""
+        if self.scheduler.waiting.queue:
+            self.wake()

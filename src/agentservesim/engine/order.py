@@ -29,13 +29,14 @@ class Order:
     """The order of the waiting queues of a fleet: one policy for all of them.
 
     `tick_ps` is how often all keys may change ("time"), 0 otherwise. `followers` are told the id of a program
-    whose requests may have other keys now. Raises InputError that names the policy, the call and the turn
+    whose requests may have other keys now, `on_version` are called when those of all may. Raises InputError that names the policy, the call and the turn
     where it fails.
     """
 
     def __init__(self, policy: Any) -> None:
         self.policy = policy
         self.followers: list[Callable[[str], None]] = []
+        self.on_version: list[Callable[[], None]] = []
         self._name = f"scheduler {type(policy).__name__}"
         self.changes = policy.changes
         if self.changes not in CHANGES:
@@ -48,12 +49,18 @@ class Order:
         self.caps = getattr(policy, "budget", None) is not None
         self.chooses_victims = getattr(policy, "victims", None) is not None
         self._observe = getattr(policy, "observe", None)
+        self._has_version = self.tick_ps > 0 and not self.preempts and hasattr(policy, "version")
 
     def _tick_ps(self) -> int:
         tick_s = getattr(self.policy, "tick_s", None)
         if not isinstance(tick_s, (int, float)) or not isfinite(tick_s) or tick_s < LEAST_TICK_S:
             raise InputError(f"{self._name}: tick_s is {tick_s!r}; it must be at least {LEAST_TICK_S:g} s")
         return to_ps(tick_s)
+
+    @property
+    def version(self) -> object:
+        """As long as this is the same, and not None, no key changes."""
+        return self.policy.version if self._has_version else None
 
     def key(self, request: RequestView, now_s: float) -> Any:
         """What a request is sorted by."""
@@ -121,11 +128,16 @@ class Order:
 
     def tell(self, event: SchedulerEvent) -> None:
         """Something happened."""
-        if self._observe is not None:
-            try:
-                self._observe(event)
-            except Exception as error:
-                raise self._failed(f"observe() of {type(event).__name__}", error) from error
+        if self._observe is None:
+            return
+        before = self.version
+        try:
+            self._observe(event)
+        except Exception as error:
+            raise self._failed(f"observe() of {type(event).__name__}", error) from error
+        if self.version != before:
+            for follow in self.on_version:
+                follow()
 
     def changed(self, program_id: str) -> None:
         """The keys of a program's requests may have changed."""

@@ -263,14 +263,17 @@ class Scheduler(Running):
             return duration + growth, growth
         return self._step_time.step_ps(batch), growth
 
-    def leap(self, steps: int) -> Requests:
-        """Take some of the `steps_ahead`; returns the requests that end with the last one taken."""
+    def leap(self, steps: int, at: int) -> Requests:
+        """Take some of the `steps_ahead`, the last of which is decided at a time; returns the requests that end
+        with it."""
         rows = self.rows
         self.pool.take(rows.blocks_for(steps))
         rows.advance(steps)
         self._priced = (-1, 0)
-        if self.waiting.queue and rows.count < self._budget and len(self.running) < self.config.max_num_seqs:
-            self.waiting.settle()
+        if self.waiting.queue:
+            self.waiting.passed(at)
+            if rows.count < self._budget and len(self.running) < self.config.max_num_seqs:
+                self.waiting.settle()
         return self._ended()
 
     # ---- ends ---------------------------------------------------------------------------------

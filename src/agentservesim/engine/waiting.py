@@ -60,6 +60,9 @@ class ArrivalQueue:
         """Nothing changes their order."""
         return False
 
+    def passed(self, now: int) -> None:
+        """Nothing changes their order."""
+
     def outranks(self, request: Request, other: Request, now: int) -> bool:
         """Nobody is better than who runs."""
         return False
@@ -100,6 +103,7 @@ class KeyQueue:
         self._serial = 0
         self._first = self._last = 0
         self._ticks = -1
+        self._version: object = None
         self._by_queue = order.changes == "queue"
         self._by_program = order.changes == "program"
 
@@ -184,6 +188,9 @@ class KeyQueue:
         tick_ps = self._order.tick_ps
         if tick_ps and now // tick_ps > self._ticks:
             self._ticks = now // tick_ps
+            if self._is_current:
+                return False
+            self._version = self._order.version
         elif not self.stale:
             return False
         self.stale = False
@@ -200,6 +207,16 @@ class KeyQueue:
             raise self._order.incomparable(error) from error
         return True
 
+    @property
+    def _is_current(self) -> bool:
+        """Whether the policy says that no key has changed since all were asked for."""
+        return self._version is not None and self._version == self._order.version
+
+    def passed(self, now: int) -> None:
+        """Steps were leapt over, the last of which is decided now: keys were not to be asked for in them."""
+        if self._order.tick_ps:
+            self._ticks = now // self._order.tick_ps
+
     def outranks(self, request: Request, other: Request, now: int) -> bool:
         """Whether the key of a waiting request is lower than that of one that runs."""
         return bool(self.queue[request][0] < self._order.key(seen_of(other), to_s(now)))
@@ -207,7 +224,7 @@ class KeyQueue:
     def changes_at(self) -> int | None:
         """When all keys will be asked for anew, if they will be."""
         tick_ps = self._order.tick_ps
-        return (self._ticks + 1) * tick_ps if tick_ps and self.queue else None
+        return (self._ticks + 1) * tick_ps if tick_ps and self.queue and not self._is_current else None
 
     def has(self, program_id: str) -> bool:
         """Whether a request of a program waits here whose key depends on the program."""

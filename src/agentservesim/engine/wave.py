@@ -140,13 +140,14 @@ class WaveScheduler:
         """Whether the step behind so many decode steps asks nothing of pins, lower tiers and policy."""
         return all(scheduler.is_plain(steps) for scheduler in self._schedulers)
 
-    def leap(self, steps: int) -> Requests:
-        """Take some of the `steps_ahead`; returns the requests that end with the last one taken."""
+    def leap(self, steps: int, at: int) -> Requests:
+        """Take some of the `steps_ahead`, the last of which is decided at a time; returns the requests that end
+        with it."""
         return [
             request
             for scheduler in self._schedulers
             if scheduler.rows.count
-            for request in scheduler.leap(steps)
+            for request in scheduler.leap(steps, at)
         ]
 
 

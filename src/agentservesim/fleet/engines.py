@@ -85,4 +85,5 @@ def build_engines(
         engines += wave.ranks
     if order is not None:
         order.followers += [engine.reordered for engine in engines]
+        order.on_version += [engine.outdated for engine in engines]
     return engines

@@ -134,8 +134,26 @@ def test_saga_learns_how_much_service_programs_have() -> None:
     policy.observe(TurnFinished(ARequest(program=done)))
     policy.observe(ProgramEnded("done", 3))
     policy.observe(TurnArrived(ARequest(program=young)))
+    policy.observe(TurnArrived(ARequest(program=AProgram("other", "somebody else"))))
     # One program ended, with 9 s; the young one is thought to have 9 - 1 = 8 s left, over 100 s.
     assert policy.key(ARequest(program=young), 0.0) == pytest.approx(1000 * 1.0 / (8 / 100))
+
+
+def test_sagas_keys_stay_while_one_tenant_is_alone() -> None:
+    policy = SagaShare()
+    wide = AProgram("wide", service_s=2.0)
+    policy.observe(TurnArrived(ARequest(program=wide)))
+    assert policy.key(ARequest(program=wide), 0.0) == policy.key(ARequest(program=wide), 50.0) == 2000.0
+    before, wide.running_turns = policy.version, 0
+    policy.observe(TurnFinished(ARequest(program=wide)))
+    assert policy.version == before
+    wide.running_turns = 1  # another of its turns waits, whose key is another now
+    policy.observe(TurnFinished(ARequest(program=wide)))
+    assert policy.version not in (before, None)
+    policy.observe(TurnArrived(ARequest(program=AProgram("other", "somebody else"))))
+    assert policy.version is None
+    policy.observe(ProgramEnded("other", 1))
+    assert policy.version is not None
 
 
 def test_parameters_are_checked() -> None:
