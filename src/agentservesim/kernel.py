@@ -56,16 +56,20 @@ class Kernel:
         if wanted is not None:
             self._wanted.append(wanted)
 
-        def tick(_: object) -> None:
-            self._ticks -= 1
+        def tick() -> None:
             action()
-            wait()
+            self.tick_at(self.now + period, tick)
 
-        def wait() -> None:
-            self._ticks += 1
-            self.after(period, tick)
+        self.tick_at(self.now + period, tick)
 
-        wait()
+    def tick_at(self, time: int, action: Callable[[], None], priority: int = 0) -> Event:
+        """Run `action()` at `time`, unless the run is over by then; returns the event, for `cancel`."""
+        self._ticks += 1
+        return self.at(time, self._tick, action, priority)
+
+    def _tick(self, action: Callable[[], None]) -> None:
+        self._ticks -= 1
+        action()
 
     @property
     def idle(self) -> bool:
@@ -80,6 +84,7 @@ class Kernel:
     def cancel(self, event: Event) -> None:
         """Forget a pending event. Cancelling twice, or after it ran, has no effect."""
         if event[3] is not None:
+            self._ticks -= event[3] == self._tick
             event[3] = None
             self._cancelled += 1
 
@@ -99,7 +104,7 @@ class Kernel:
     def step(self) -> bool:
         """Run the next event; False when there is none."""
         heap = self._heap
-        while heap and not (self._ticks and self._over):
+        while heap and (len(heap) > self._cancelled + self._ticks or not self._over):
             event = heappop(heap)
             action = event[3]
             if action is not None:
@@ -118,7 +123,7 @@ class Kernel:
             self.now = max(self.now, until)
             return
         heap = self._heap
-        while heap and not (self._ticks and self._over):
+        while heap and (len(heap) > self._cancelled + self._ticks or not self._over):
             event = heappop(heap)
             action = event[3]
             if action is not None:

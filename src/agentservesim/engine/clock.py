@@ -144,8 +144,10 @@ class Decider(Protocol):
         """Whether the step behind so many decode steps asks nothing of pins, lower tiers and policy."""
 
     def leap(self, steps: int, at: int) -> Requests:
-        """Take some of the `steps_ahead`, the last of which is decided at a time; returns the requests that end
-        with it."""
+        """Take some of the `steps_ahead`, the last of which is decided at a time.
+
+        Returns the requests that end with it.
+        """
 
 
 class Clock(ABC):

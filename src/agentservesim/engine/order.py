@@ -29,8 +29,8 @@ class Order:
     """The order of the waiting queues of a fleet: one policy for all of them.
 
     `tick_ps` is how often all keys may change ("time"), 0 otherwise. `followers` are told the id of a program
-    whose requests may have other keys now, `on_version` are called when those of all may. Raises InputError that names the policy, the call and the turn
-    where it fails.
+    whose requests may have other keys now, `on_version` are called when those of all may. Raises InputError
+    that names the policy, the call and the turn where it fails.
     """
 
     def __init__(self, policy: Any) -> None:

@@ -264,8 +264,10 @@ class Scheduler(Running):
         return self._step_time.step_ps(batch), growth
 
     def leap(self, steps: int, at: int) -> Requests:
-        """Take some of the `steps_ahead`, the last of which is decided at a time; returns the requests that end
-        with it."""
+        """Take some of the `steps_ahead`, the last of which is decided at a time.
+
+        Returns the requests that end with it.
+        """
         rows = self.rows
         self.pool.take(rows.blocks_for(steps))
         rows.advance(steps)

@@ -141,8 +141,10 @@ class WaveScheduler:
         return all(scheduler.is_plain(steps) for scheduler in self._schedulers)
 
     def leap(self, steps: int, at: int) -> Requests:
-        """Take some of the `steps_ahead`, the last of which is decided at a time; returns the requests that end
-        with it."""
+        """Take some of the `steps_ahead`, the last of which is decided at a time.
+
+        Returns the requests that end with it.
+        """
         return [
             request
             for scheduler in self._schedulers

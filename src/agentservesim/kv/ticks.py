@@ -9,8 +9,8 @@ from agentservesim.kv.advice import Advice
 from agentservesim.model import to_ps, to_s
 
 TICK = -(1 << 19)
-"""Priority, to which the index is added: at one time steps end first, then policies look, instance by instance,
-then requests arrive."""
+"""Priority, to which the index is added: at one time steps end first, then policies look, one instance after
+the other, then requests arrive."""
 
 
 class Ticks:
@@ -26,6 +26,7 @@ class Ticks:
         self._tick = tick
         self._next_s: float | None = None
         self._event: Event | None = None
+        self._last_ps = 0
 
     def heard(self) -> None:
         """The policy heard or said something: it may want another tick next."""
@@ -39,13 +40,14 @@ class Ticks:
         self._next_s, self._event = next_s, None
         if next_s is not None:
             period, now = self._advice.tick_ps, self._kernel.now
-            at = max(to_ps(next_s), now + 1) // period * period
+            at = max(to_ps(next_s), now) // period * period
             # In seconds, as the policy will see it.
-            if at <= now or to_s(at) < next_s:
+            if at < now or at == self._last_ps or to_s(at) < next_s:
                 at += period
-            self._event = self._kernel.at(at, self._due, None, TICK + self._index)
+            self._event = self._kernel.tick_at(at, self._due, TICK + self._index)
 
-    def _due(self, _: object) -> None:
+    def _due(self) -> None:
         self._next_s = self._event = None
+        self._last_ps = self._kernel.now
         self._tick()
         self.heard()

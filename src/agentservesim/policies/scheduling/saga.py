@@ -51,7 +51,7 @@ class SagaShare:
 
     @property
     def version(self) -> int | None:
-        """Where a tenant is alone, nothing but the service of a program whose other turns wait changes keys."""
+        """Where a tenant is alone, only the service of a program whose other turns wait changes keys."""
         return self._version if len(self._tenants) < 2 else None
 
     def key(self, request: RequestView, now_s: float) -> float:
