@@ -55,8 +55,8 @@ class RunningMean:
 
 
 class Lengths:
-    """How long a gap is taken to be: as long as it has been so far, or, if `rule` is "mean" and that is longer,
-    as its tool's gaps were on average, `unseen_s` before the first."""
+    """How long a gap is taken to be: as long as so far, or, if `rule` is "mean" and they are longer,
+    as its tool's were on average, `unseen_s` before the first."""
 
     def __init__(self, rule: str, unseen_s: float) -> None:
         if rule not in ("elapsed", "mean"):
