@@ -194,7 +194,8 @@ def _of_whole_lanes(points: Array, column: int) -> Array:
     grid and a finer one that begins later nothing is known of short contexts."""
     shortest = points[:, 3].min(initial=np.inf)
     whole = distinct(points[points[:, 3] == shortest, column])
-    return points[np.isin(points[:, column], whole)]
+    found: Array = points[(points[:, column, None] == whole).any(axis=1)]
+    return found
 
 
 def _cell(knots: Sequence[int], value: int) -> tuple[int, int]:
