@@ -290,13 +290,13 @@ def test_tiers_on_the_command_line(trace: Path, tmp_path: Path) -> None:
         ("cxl", 1.5e12, "fleet"),
     ]
     assert [(link["between"], link["up_bytes_per_s"]) for link in memory["links"]] == [
-        (["hbm", "dram"], 450e9),
+        (["hbm", "dram"], 375e9),
         (["hbm", "cxl"], 100e9),
     ]
     assert memory["load"] == "layerwise"
     said = agentservesim(*words, cwd=tmp_path).stdout
     assert "tier cxl: 1,500 GB for each fleet" in said
-    assert "link hbm-dram: nvlink-c2c: GH200: 450 GB/s" in said
+    assert "link hbm-dram: nvlink-c2c: GH200 measured: 297 GB/s" in said
 
 
 def test_a_run_with_tiers_leaves_tables_of_them(trace: Path, tmp_path: Path) -> None:

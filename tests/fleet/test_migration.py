@@ -1,5 +1,5 @@
-"""Programs that move between instances, with times worked out by hand: a step takes a second, a KV block of
-16 bytes a second over the network."""
+"""Programs that move between instances, with times worked out by hand: a step takes a second, and so does
+a KV block over the network."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ from agentservesim.policies.routing import SagaRouter
 from tests.fleet.parts import Log, S, after, chain, instance, program, serve, turn
 from tests.paths import longer, root
 
-NETWORK = NetworkConfig(kind="rdma-400g", bytes_per_s=16)
-SPEC = instance(kv_shape=KvShape(16, 16))
+BLOCK_BYTES = 65536
+NETWORK = NetworkConfig(kind="rdma-400g", bytes_per_s=BLOCK_BYTES)
+SPEC = instance(kv_shape=KvShape(16, BLOCK_BYTES))
 
 
 @dataclass
@@ -92,9 +93,9 @@ def test_a_session_in_its_gap_moves_with_its_kv(leap: bool) -> None:
     second = log.by_turn()["p:1"]
     assert (second.instance, second.cached_tokens, second.transfer_ps) == (1, 64, 0)
     (record,) = transfers
-    assert (record.verb, record.source, record.instance, record.bytes) == ("move", 0, 1, 64)
+    assert (record.verb, record.source, record.instance, record.bytes) == ("move", 0, 1, 4 * BLOCK_BYTES)
     assert record.asked_ps == record.start_ps == 5 * S
-    assert (record.end_ps - 9 * S) / S == pytest.approx(30e-6 + 20e-6)
+    assert (record.end_ps - 9 * S) / S == pytest.approx(6e-6 + 3e-6)
 
 
 @pytest.mark.parametrize("leap", [True, False])

@@ -159,4 +159,5 @@ def build_network(
     given = config.bytes_per_s
     speed = {"up_bytes_per_s": given, "down_bytes_per_s": given} if given else {}
     link = LinkConfig.model_validate({"between": ("hbm", "network"), "kind": config.kind, **speed})
-    return Network(link, len(specs), kernel, config.interfaces)
+    smallest = min(shape.piece_bytes for shape in shapes)
+    return Network(link, len(specs), kernel, config.interfaces, smallest)

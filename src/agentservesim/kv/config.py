@@ -42,7 +42,11 @@ class LinkConfig(BaseModel):
         0.0, ge=0, le=1e3, allow_inf_nan=False, description="Link time taken by each transfer."
     )
     min_bytes: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="A smaller transfer takes as long as this."
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Smallest piece, a rank's part of a block, that reaches the bandwidth; a smaller one "
+        "takes as long.",
     )
     duplex: Literal["full", "half"] = Field("full", description="Whether both directions run at once.")
     per: Literal["tier", "instance"] = Field(

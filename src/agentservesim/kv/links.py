@@ -1,8 +1,10 @@
 """Links between tiers: transfers contend for their bandwidth.
 
-A transfer takes `overhead + bytes / bandwidth` of its link's time and arrives one latency later. On a
-FIFO link transfers follow one another; with processor sharing all transfers of a direction progress at
-once, each with an equal share. The two directions of a half-duplex link share one bandwidth budget.
+A transfer takes `overhead + bytes / bandwidth` of its link's time and arrives one latency later. It is
+made of pieces, what a rank has of each block; one that is smaller than the link's `min_bytes` takes as
+long as that. On a FIFO link transfers follow one another; with processor sharing all transfers of a
+direction progress at once, each with an equal share. The two directions of a half-duplex link share one
+bandwidth budget.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heappop, heappush
+from math import inf
 
 from agentservesim.kernel import Event, Kernel
 from agentservesim.kv.config import LinkConfig
@@ -33,8 +36,9 @@ class Link:
     """One physical link, named after the tiers it joins. `bytes_moved` and `busy_ps` are per direction:
     [down, up]."""
 
-    def __init__(self, config: LinkConfig, kernel: Kernel, ranks: int = 1) -> None:
-        """`ranks` tensor-parallel ranks move their shares over links of their own, side by side."""
+    def __init__(self, config: LinkConfig, kernel: Kernel, ranks: int = 1, piece_bytes: float = inf) -> None:
+        """`ranks` tensor-parallel ranks move their shares over links of their own, side by side, in pieces
+        of `piece_bytes`."""
         self.config = config
         self.name = "-".join(config.between)
         self.bytes_moved = [0, 0]
@@ -44,7 +48,7 @@ class Link:
         self._bandwidth = (config.down_bytes_per_s, config.up_bytes_per_s)
         self._latency = to_ps(config.latency_s)
         self._overhead = to_ps(config.overhead_s)
-        self._least = config.min_bytes
+        self._padding = max(config.min_bytes / piece_bytes, 1.0)
         full = config.duplex == "full"
         make = _Sharing if config.sharing == "processor" else _Fifo
         down = make(kernel, self._latency)
@@ -52,9 +56,7 @@ class Link:
 
     def work_ps(self, size: int, up: bool) -> int:
         """Time of the link that a transfer of `size` bytes takes when it is alone."""
-        per_rank = size / self._ranks
-        if per_rank < self._least:
-            per_rank = self._least
+        per_rank = size / self._ranks * self._padding
         return self._overhead + round(per_rank / self._bandwidth[up] * PS_PER_S)
 
     def alone_ps(self, size: int, up: bool) -> int:
@@ -86,9 +88,16 @@ class Network:
     through with it: on idle interfaces it takes as long as on one of them.
     """
 
-    def __init__(self, config: LinkConfig, instances: int, kernel: Kernel, interfaces: int = 1) -> None:
-        """Each instance has so many `interfaces`, side by side."""
-        self.links = [Link(config, kernel, interfaces) for _ in range(instances)]
+    def __init__(
+        self,
+        config: LinkConfig,
+        instances: int,
+        kernel: Kernel,
+        interfaces: int = 1,
+        piece_bytes: float = inf,
+    ) -> None:
+        """Each instance has so many `interfaces`, side by side; KV goes over them in pieces."""
+        self.links = [Link(config, kernel, interfaces, piece_bytes) for _ in range(instances)]
 
     def estimate_ps(self, size: int, source: int, goal: int) -> int:
         """From asking to arrival of `size` bytes, what waits for the interfaces included."""

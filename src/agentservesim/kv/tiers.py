@@ -31,6 +31,11 @@ class KvShape:
     layers: int = 1
     model: str = ""
 
+    @property
+    def piece_bytes(self) -> float:
+        """What a rank has of a block; it moves in one piece, all layers together, as in vLLM from 0.12 on."""
+        return self.block_bytes / self.ranks
+
     def differs(self, other: KvShape) -> str:
         """Why one cannot use the other's blocks, in words; "" if it can.
 
@@ -70,12 +75,13 @@ def build_tiers(memory: MemoryConfig, shapes: Sequence[KvShape], kernel: Kernel)
     """
     firsts: dict[tuple[str, int], tuple[KvShape, Tier]] = {}
     tiers: list[tuple[Tier, ...]] = []
+    smallest = min((shape.piece_bytes for shape in shapes), default=0.0)
     for index, shape in enumerate(shapes):
         own: list[Tier] = []
         for config in memory.tiers:
             key = config.name, _group(config, index, memory.instances_per_node)
             if key not in firsts:
-                links = _links(config, memory, shape, kernel, {})
+                links = _links(config, memory, shape, kernel, {}, smallest)
                 tier = Tier(config.name, _pool(config, shape), links[HBM], links)
                 firsts[key] = shape, tier
             else:
@@ -85,7 +91,7 @@ def build_tiers(memory: MemoryConfig, shapes: Sequence[KvShape], kernel: Kernel)
                         f"tier '{config.name}': instances that share it cannot use each other's KV, "
                         f"as {why}; give it scope 'instance', or make the instances equal"
                     )
-                links = _links(config, memory, shape, kernel, shared.links)
+                links = _links(config, memory, shape, kernel, shared.links, smallest)
                 tier = Tier(config.name, shared.pool, links[HBM], links, shared.sharers)
             own.append(tier)
         tiers.append(tuple(own))
@@ -107,9 +113,15 @@ def _pool(config: TierConfig, shape: KvShape) -> BlockPool:
 
 
 def _links(
-    config: TierConfig, memory: MemoryConfig, shape: KvShape, kernel: Kernel, shared: Mapping[str, Link]
+    config: TierConfig,
+    memory: MemoryConfig,
+    shape: KvShape,
+    kernel: Kernel,
+    shared: Mapping[str, Link],
+    smallest: float,
 ) -> dict[str, Link]:
-    """An instance's links to a tier from the faster ones: new ones of its own, or those that are `shared`."""
+    """An instance's links to a tier from the faster ones: new ones of its own, or those that are `shared`,
+    over which KV goes in the `smallest` pieces of all."""
     links: dict[str, Link] = {}
     names = [HBM, *(tier.name for tier in memory.tiers)]
     for above in names[: names.index(config.name)]:
@@ -117,8 +129,10 @@ def _links(
         if found is None:
             continue
         own = config.scope == "instance" or found.per == "instance"
-        if own or above not in shared:
-            links[above] = Link(found, kernel, shape.ranks if own else 1)
+        if own:
+            links[above] = Link(found, kernel, shape.ranks, shape.piece_bytes)
+        elif above not in shared:
+            links[above] = Link(found, kernel, 1, smallest)
         else:
             links[above] = shared[above]
     return links

@@ -26,7 +26,7 @@ from agentservesim.testing.residency_cases import Case, draw_case
 RESIDENCIES = ("lru", "lru", "ttl,ttl_s=0.5", "pin-always")
 """What is done with KV meanwhile, case by case."""
 
-NETWORKS = [NetworkConfig(kind="rdma-200g", bytes_per_s=speed) for speed in (0.0, 3e3, 5e4)]
+NETWORKS = [NetworkConfig(kind="rdma-200g", bytes_per_s=speed) for speed in (0.0, 2e5, 3e6)]
 """As fast as they are, and so slow that turns have to wait."""
 
 
