@@ -111,6 +111,13 @@ PROGRAMS = tuple(growing(name, 20 * i) for i, name in enumerate("abc"))
 ONE_CONTEXT = 42
 
 
+class LoadAll(Demote):
+    """Loads all there is, however long it takes."""
+
+    def resume(self, chain: ChainView, hits: dict[str, int], server: ServerView) -> int:
+        return 10**9
+
+
 @pytest.mark.parametrize("load", ["blocking", "layerwise"])
 def test_an_infinite_dram_that_is_infinitely_fast_is_an_infinite_hbm(load: str) -> None:
     hbm = serve(Lru(), 10_000, MemoryConfig(), PROGRAMS)
@@ -125,7 +132,7 @@ def test_layer_by_layer_only_the_first_layer_shows() -> None:
     """A load that is quicker than its step costs its first layer, a longer one its excess too."""
     hbm, longer = serve(Lru(), 10_000, MemoryConfig(), PROGRAMS), []
     for bytes_per_s in (1e6, 4e4):
-        slow = serve(Demote(), ONE_CONTEXT, dram(bytes_per_s, "layerwise"), PROGRAMS)
+        slow = serve(LoadAll(), ONE_CONTEXT, dram(bytes_per_s, "layerwise"), PROGRAMS)
         for name, record in slow.items():
             blocks = record.loaded_tokens.get("dram", 0) // BLOCK
             load_ps = round(blocks * 1000 / bytes_per_s * S)
@@ -136,6 +143,19 @@ def test_layer_by_layer_only_the_first_layer_shows() -> None:
             ttft_ps = hbm[name].first_token_ps - hbm[name].ready_ps
             assert record.first_token_ps - record.ready_ps == ttft_ps + shows_ps
     assert {True, False} == {*longer}
+
+
+def test_layer_by_layer_a_load_ends_where_its_step_hides_it() -> None:
+    """If all that is there would take longer to load than the rest to compute, a part of it is computed."""
+    whole, split = (
+        serve(policy, ONE_CONTEXT, dram(4e4, "layerwise"), PROGRAMS) for policy in (LoadAll(), Demote())
+    )
+    sooner = [
+        whole[name].first_token_ps - whole[name].ready_ps - (record.first_token_ps - record.ready_ps)
+        for name, record in split.items()
+    ]
+    assert min(sooner) == 0 < max(sooner)
+    assert 0 < split["c:2"].loaded_tokens["dram"] < whole["c:2"].loaded_tokens["dram"]
 
 
 def test_a_blocking_load_shows_as_a_whole() -> None:
@@ -172,13 +192,6 @@ def test_pins_on_everything_are_broken_when_nothing_else_can_go_on(policy: objec
         case = draw_case(seed, cramped=True)
         case = replace(case, engine=case.engine.model_copy(update={"engine_version": version}))
         play(case, policy, audit_every=3)
-
-
-class LoadAll(Demote):
-    """Loads all there is, however long it takes."""
-
-    def resume(self, chain: ChainView, hits: dict[str, int], server: ServerView) -> int:
-        return 10**9
 
 
 def two_turns(name: str, first: int, second: int) -> Program:

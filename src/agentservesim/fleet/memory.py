@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from agentservesim.cost.base import Batch, StepTime
@@ -10,15 +11,19 @@ from agentservesim.engine.memory import Memory
 from agentservesim.fleet.config import NetworkConfig
 from agentservesim.fleet.engines import Engine, InstanceSpec
 from agentservesim.kernel import Kernel
+from agentservesim.kv.breakeven import BreakEven
 from agentservesim.kv.config import LinkConfig, MemoryConfig
 from agentservesim.kv.links import Network
 from agentservesim.kv.residency import Residency
 from agentservesim.kv.tiers import KvShape, Tier, build_tiers
 from agentservesim.model import InputError, to_s
 
+ESTIMATES = 4096
+"""Prices of prefill steps that are remembered."""
+
 
 class MemoryView:
-    """A `ServerView` of one instance."""
+    """A `ServerView` of one instance; `step_tokens` and `chunk_ps` say what its prefill steps take."""
 
     def __init__(
         self, kernel: Kernel, instance: Engine, step_time: StepTime, tiers: tuple[Tier, ...], shape: KvShape
@@ -29,12 +34,12 @@ class MemoryView:
         self._instance = instance
         self._catch_up = instance.catch_up
         self._scheduler = instance.scheduler
-        self._chunk = instance.config.max_num_batched_tokens
+        self.step_tokens = instance.config.max_num_batched_tokens
+        self.chunk_ps = lru_cache(ESTIMATES)(self._price_ps)
         self._step_time = step_time
         self._by_name = {tier.name: tier for tier in tiers}
         self._shape = shape
-        self._whole_chunks_ps = [0]
-        self._alone_s: dict[int, float] = {}
+        self._alone_s: dict[tuple[int, int], float] = {}
 
     @property
     def now_s(self) -> float:
@@ -71,21 +76,19 @@ class MemoryView:
         """Tokens of a tier that nothing references."""
         return self._by_name[tier].pool.free * self._shape.block_size
 
-    def recompute_s(self, tokens: int) -> float:
-        """Time to compute so many tokens from nothing, alone, in chunks of the step budget."""
-        known_s = self._alone_s.get(tokens)
+    def recompute_s(self, tokens: int, history: int = 0) -> float:
+        """Time to compute so many tokens behind `history` others, alone, in chunks of the step budget."""
+        known_s = self._alone_s.get((tokens, history))
         if known_s is None:
-            known_s = self._alone_s[tokens] = self._compute_s(tokens)
+            known_s = self._alone_s[tokens, history] = self._compute_s(tokens, history)
         return known_s
 
-    def _compute_s(self, tokens: int) -> float:
-        whole, rest = divmod(tokens, self._chunk)
-        chunks = self._whole_chunks_ps
-        while len(chunks) <= whole:
-            chunks.append(chunks[-1] + self._chunk_ps(self._chunk, (len(chunks) - 1) * self._chunk))
-        return to_s(chunks[whole] + (self._chunk_ps(rest, whole * self._chunk) if rest else 0))
+    def _compute_s(self, tokens: int, history: int) -> float:
+        end, step = history + tokens, self.step_tokens
+        return to_s(sum([self.chunk_ps(min(step, end - at), at) for at in range(history, end, step)]))
 
-    def _chunk_ps(self, tokens: int, history: int) -> int:
+    def _price_ps(self, tokens: int, history: int) -> int:
+        """A step of so many prompt tokens, alone, behind `history` others."""
         return self._step_time.step_ps(Batch.of(self._step_time.knots, [(tokens, history)]))
 
     def step_s(self) -> float:
@@ -134,7 +137,10 @@ def equip(
             instance.freed,
             config.load == "layerwise",
         )
-        residency.server = MemoryView(kernel, instance, step_time, tiers, shape)
+        view = MemoryView(kernel, instance, step_time, tiers, shape)
+        residency.server = view
+        layers = shape.layers if residency.layerwise else 0
+        residency.break_even = BreakEven(view, residency.copies.load_ps, shape.block_size, layers)
         residency.pins.on_break.append(instance.scheduler.unpinned)
         instance.scheduler.memory = Memory(residency, instance.scheduler.pool, shape.layers)
         models.append(residency)

@@ -15,8 +15,9 @@ from typing import Any
 
 from agentservesim.kernel import Kernel
 from agentservesim.kv.advice import Advice
+from agentservesim.kv.breakeven import BreakEven
 from agentservesim.kv.config import HBM
-from agentservesim.kv.copies import Copies, Plan, Sources
+from agentservesim.kv.copies import Copies, Sources
 from agentservesim.kv.ledger import Ledger
 from agentservesim.kv.links import Network
 from agentservesim.kv.pins import Pins
@@ -55,7 +56,8 @@ NOTHING: Mapping[str, Hit] = {}
 class Residency:
     """Pins, copies and drops the KV of one instance's sessions as its policy says.
 
-    `server` is what the policy sees of the instance. `wake` cuts a leap short: it is called before
+    `server` is what the policy sees of the instance, `break_even` says how much to load if the policy does
+    not. `wake` cuts a leap short: it is called before
     the HBM pool is touched from outside a step; `freed` before blocks are given back to it, and
     `catch_up` only brings it up to date.
     """
@@ -77,6 +79,7 @@ class Residency:
         self.tiers = tiers
         self.layerwise = layerwise
         self.server: ServerView
+        self.break_even: BreakEven
         self.chains: dict[Session, Chain] = {}
         self.pool = pool
         self._pools = {HBM: pool} | {tier.name: tier.pool for tier in tiers}
@@ -374,17 +377,7 @@ class Residency:
             hits = {HBM: hit.blocks * size, **{tier.name: stop * size for tier, _, stop in plan}}
             tokens = self._advice.resume(self.view(chain), hits, self.server)
             return sources.until(path, min(end, hit.blocks + tokens // size))
-        return sources.until(path, hit.blocks + self._break_even(plan, hit.blocks))
-
-    def _break_even(self, plan: Plan, first: int) -> int:
-        """Load tier by tier as long as that is quicker than computing."""
-        end, size = first, self._shape.block_size
-        for tier, start, stop in plan:
-            tokens = (stop - start) * size
-            if self.server.reload_s(tier.name, tokens) > self.server.recompute_s(tokens):
-                break
-            end = stop
-        return end - first
+        return sources.until(path, self.break_even.end(plan, known))
 
     def comes_up(self, session: Session) -> bool:
         """Whether the session's KV is on its way up, ahead of its turn."""

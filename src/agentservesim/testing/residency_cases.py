@@ -52,7 +52,7 @@ class StillServer:
         """As much as HBM."""
         return self.free_tokens
 
-    def recompute_s(self, tokens: int) -> float:
+    def recompute_s(self, tokens: int, history: int = 0) -> float:
         """In proportion."""
         return tokens * 1e-4
 

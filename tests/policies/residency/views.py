@@ -34,7 +34,7 @@ class Server:
     def tier_free_tokens(self, tier: str) -> int:
         return self.room[tier]
 
-    def recompute_s(self, tokens: int) -> float:
+    def recompute_s(self, tokens: int, history: int = 0) -> float:
         return tokens / 20
 
     def step_s(self) -> float:

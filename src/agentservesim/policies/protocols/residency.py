@@ -67,8 +67,8 @@ class ServerView(Protocol):
     def tier_free_tokens(self, tier: str) -> int:
         """Tokens of a tier that nothing references."""
 
-    def recompute_s(self, tokens: int) -> float:
-        """Time to compute so many tokens from nothing, alone."""
+    def recompute_s(self, tokens: int, history: int = 0) -> float:
+        """Time to compute so many tokens behind `history` others, which they attend to, alone."""
 
     def step_s(self) -> float:
         """Duration of a step of the present decode batch."""
