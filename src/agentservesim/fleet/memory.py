@@ -39,6 +39,7 @@ class MemoryView:
         self._step_time = step_time
         self._by_name = {tier.name: tier for tier in tiers}
         self._shape = shape
+        self._no_rows = [0] * len(step_time.knots)
         self._alone_s: dict[tuple[int, int], float] = {}
 
     @property
@@ -89,7 +90,7 @@ class MemoryView:
 
     def _price_ps(self, tokens: int, history: int) -> int:
         """A step of so many prompt tokens, alone, behind `history` others."""
-        return self._step_time.step_ps(Batch.of(self._step_time.knots, [(tokens, history)]))
+        return self._step_time.step_ps(Batch(((tokens, history),), 0, self._no_rows, self._no_rows, 1))
 
     def step_s(self) -> float:
         """Duration of a step of the present decode batch."""

@@ -51,15 +51,22 @@ class BreakEven:
     def end(self, plan: Plan, known: int) -> int:
         """The block at which to stop loading, for a prompt of `known` tokens; of equals the last."""
         best, least_ps = plan[0][1], inf
+        step, size = self._prefill.step_tokens, self._size
+        step_ps = self._prefill.chunk_ps(step, 0)
         for end in sorted(self._candidates(plan, known), reverse=True):
-            total_ps = self._total_ps(plan, end, known, least_ps)
-            if total_ps < least_ps:
-                best, least_ps = end, total_ps
+            # The sooner the load ends, the more steps there are, none cheaper than without a history.
+            steps_ps = (known - end * size) // step * step_ps
+            if steps_ps >= least_ps:
+                break
+            load_ps = self._until_ps(plan, end)
+            if self._layers or load_ps + steps_ps < least_ps:
+                total_ps = self._total_ps(load_ps, end * size, known, least_ps)
+                if total_ps < least_ps:
+                    best, least_ps = end, total_ps
         return best
 
-    def _total_ps(self, plan: Plan, end: int, known: int, enough_ps: float) -> float:
-        """Time to load up to a block and to compute the rest, or some of it if that is more than enough."""
-        load_ps, at = self._until_ps(plan, end), end * self._size
+    def _total_ps(self, load_ps: int, at: int, known: int, enough_ps: float) -> float:
+        """Time to load up to a token and to compute the rest, or some of it if that is more than enough."""
         total_ps: float = load_ps
         if self._layers:
             total_ps = max(load_ps, self._step_ps(at, known)) + load_ps / self._layers
