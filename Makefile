@@ -60,6 +60,7 @@ real: $(VENV)/dev ## run the real traces that lie in ../shared end to end
 
 compare-real: $(VENV)/core ## every bundle on the Claude Code traces in ../shared, at three loads (see docs/comparison.md)
 	$(BIN)/python examples/bundle_compare.py $(CLAUDE_CODE) --out out/bundles
+	$(BIN)/python examples/bundle_compare.py $(CLAUDE_CODE) --out out/variants --variants
 
 browser: $(VENV)/dev ## open the reports in headless Chromium (apt-get install chromium)
 	@$(PIP) -e '.[browser]'

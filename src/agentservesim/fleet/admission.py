@@ -35,7 +35,7 @@ LONGEST_IDLE_PS = 86_400 * PS_PER_S
 class FleetState:
     """The `FleetView` of all policies: the fleet as it is now."""
 
-    kernel: Kernel
+    _kernel: Kernel
     instances: Sequence[InstanceView]
     programs: dict[str, ProgramView] = field(default_factory=dict)
     held: int = 0
@@ -43,7 +43,7 @@ class FleetState:
     @property
     def now_s(self) -> float:
         """The time."""
-        return to_s(self.kernel.now)
+        return to_s(self._kernel.now)
 
 
 @dataclass(slots=True, eq=False)
@@ -80,7 +80,7 @@ class Gate:
         self._name = f"admission {type(policy).__name__}"
         self.observes = getattr(policy, "observe", None) is not None
         self._fleet = fleet
-        self._kernel = fleet.kernel
+        self._kernel = fleet._kernel
         self._see = see
         self._pass_on = pass_on
         self._hold = hold

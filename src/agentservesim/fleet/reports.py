@@ -19,7 +19,7 @@ class Report:
     """An instance as it was when it reported; an `InstanceView`."""
 
     index: int
-    arrives_ps: int
+    _arrives_ps: int
     load: int
     running: int
     waiting: int
@@ -27,7 +27,7 @@ class Report:
     running_tokens: int
     free_blocks: int
     step_s: float
-    mark: int
+    _mark: int
     num_blocks: int
     block_size: int
     _live: LiveView = field(repr=False)
@@ -35,7 +35,7 @@ class Report:
 
     def hit_tokens(self, path: Path) -> int:
         """Tokens of a prompt that HBM had."""
-        return self._past.blocks(path, most_blocks(path, self.block_size), self.mark) * self.block_size
+        return self._past.blocks(path, most_blocks(path, self.block_size), self._mark) * self.block_size
 
     def prefill_s(self, tokens: int, history: int = 0) -> float:
         """Time to compute tokens behind `history` others, alone."""
@@ -85,9 +85,9 @@ class Reports:
 
     def _arrive(self, index: int) -> None:
         under_way = self._under_way[index]
-        while under_way and under_way[0].arrives_ps <= self._kernel.now:
+        while under_way and under_way[0]._arrives_ps <= self._kernel.now:
             self._arrived[index] = under_way.popleft()
-        self._pasts[index].forget(self._arrived[index].mark)
+        self._pasts[index].forget(self._arrived[index]._mark)
 
     def _take(self, server: Server) -> Report:
         server.instance.catch_up()
@@ -97,7 +97,7 @@ class Reports:
         past, view = self._pasts[server.index], server.view
         return Report(
             index=server.index,
-            arrives_ps=self._kernel.now + self._lag_ps,
+            _arrives_ps=self._kernel.now + self._lag_ps,
             load=view.load,
             running=view.running,
             waiting=view.waiting,
@@ -105,7 +105,7 @@ class Reports:
             running_tokens=view.running_tokens,
             free_blocks=view.free_blocks,
             step_s=view.step_s,
-            mark=past.mark(),
+            _mark=past.mark(),
             num_blocks=view.num_blocks,
             block_size=view.block_size,
             _live=view,
