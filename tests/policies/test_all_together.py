@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from agentservesim.policies import FAMILIES, list_policies, load_policies
+from agentservesim.policies import FAMILIES, list_policies, load_policies, load_policy
 from agentservesim.policies.bundles import BUNDLES
 from agentservesim.testing.playing import Outcome, play
 from agentservesim.testing.policy_laws import PolicyLaws
@@ -70,6 +71,14 @@ def test_the_same_seed_gives_the_same_bytes_with_every_policy_in_any_process() -
     here = digests()
     assert len(set(here.values())) > len(here) / 3, "they do differ from one another"
     assert here == digests_elsewhere("1")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_policy_is_made_in_a_test_of_its_own_rule(family: str) -> None:
+    """In the tests by hand, beside those that go through the registry."""
+    told = "\n".join(file.read_text() for file in Path(__file__).parent.glob("*/test_*.py"))
+    kinds = {name: type(load_policy(family, name)).__name__ for name in list_policies(family)}
+    assert [name for name, kind in kinds.items() if not re.search(rf"\b{kind}\(", told)] == []
 
 
 @pytest.mark.parametrize("law", LAWS)
