@@ -35,7 +35,7 @@ class Memory:
 
     def loadable(self, request: Request, hit: Hit) -> tuple[int, Sources]:
         """Blocks behind a hit that the request should load, or wait for, and where they are below."""
-        if request.holding.blocks:
+        if request.holding.blocks or hit.dead_end is None:
             return 0, NOWHERE
         coming = self.residency.coming(request.session, request.known, hit)
         if coming or not self.residency.tiers:

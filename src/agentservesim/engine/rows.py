@@ -158,6 +158,11 @@ class DecodeRows:
                 blocks += sum(phases[first - rest :])
         return blocks
 
+    def fit(self, steps: int, free: int) -> bool:
+        """Whether `free` blocks are enough for the next `steps` steps."""
+        most = self.count * -(-steps // self._block_size)
+        return most <= free or self.blocks_for(steps) <= free
+
     def steps_that_fit(self, free: int, most: int) -> int:
         """The largest number of steps, at most `most`, whose blocks are not more than `free`."""
         if self.count == 0:

@@ -115,11 +115,12 @@ class Scheduler(Running):
             request = waiting.head()
             hit = self._room.hit(request)
             (most,) = self._rationed((request,), cap)
-            load, sources, new = 0, NOWHERE, 0
-            if memory is None or self._room.may_fit(request, hit, budget, most):
-                if memory is not None:
-                    load, sources = memory.loadable(request, hit)
-                new = self._room.admissible(request, hit, load, budget, most)
+            load, sources = 0, NOWHERE
+            new = self._room.admissible(request, hit, 0, budget, most)
+            if memory is not None and (new or self._room.may_fit(request, hit, budget, most)):
+                load, sources = memory.loadable(request, hit)
+                if load:
+                    new = self._room.admissible(request, hit, load, budget, most)
             if new == 0:
                 if memory is not None and memory.reclaim(self._room.missing(request, hit), running=False):
                     continue
@@ -247,7 +248,7 @@ class Scheduler(Running):
         if self.waiting.queue and (self.memory is not None or self.waiting.asks):
             return False
         # Where blocks are short, who gives way waits again, and his key is asked for.
-        return self.rows.blocks_for(steps + 1) <= self.pool.ready
+        return self.rows.fit(steps + 1, self.pool.ready)
 
     def decides_again_ps(self) -> int | None:
         """When the order of the waiting requests may change by itself, which ends a leap; None for never."""

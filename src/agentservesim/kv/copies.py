@@ -164,17 +164,14 @@ class Copies:
         plan: Plan = []
         hits: list[Hit] = []
         for tier in self.tiers.values():
-            if lacks is None:
-                break
-            if not tier.pool.knows(lacks):
-                continue
-            hit = tier.pool.lookup(path, end, first)
-            lacks = hit.dead_end
-            if hit.blocks > first:
-                plan.append((tier, first, hit.blocks))
-                hits.append(hit)
-                first = hit.blocks
-        return Sources(plan, hits)
+            if lacks is not None and tier.pool.knows(lacks):
+                hit = tier.pool.lookup(path, end, first)
+                lacks = hit.dead_end
+                if hit.blocks > first:
+                    plan.append((tier, first, hit.blocks))
+                    hits.append(hit)
+                    first = hit.blocks
+        return Sources(plan, hits) if plan else NOWHERE
 
     def load_ps(self, plan: Plan) -> int:
         """How long a load would take from now, if nothing else joined the links."""

@@ -10,12 +10,13 @@ from agentservesim.kv.extents import Extent
 class FreeQueue:
     """Free extents, the one that is taken first at the head."""
 
-    __slots__ = ("_head", "_tail")
+    __slots__ = ("_head", "_mark", "_tail")
 
     def __init__(self) -> None:
         self._head = Extent(None, 0, 0)
         self._tail = Extent(None, 0, 0, before=self._head)
         self._head.behind = self._tail
+        self._mark = Extent(None, 0, 0)
 
     @property
     def first(self) -> Extent:
@@ -63,15 +64,13 @@ class FreeQueue:
         before.behind, behind.before = behind, before
         extent.before = extent.behind = None
 
-    def mark(self) -> Extent:
-        """A mark at the tail: what is appended from now on can be moved to the head."""
-        mark = Extent(None, 0, 0)
-        self.append(mark)
-        return mark
+    def begin_move(self) -> None:
+        """What is appended from now on is to be moved to the head."""
+        self.append(self._mark)
 
-    def move_to_head(self, mark: Extent) -> None:
-        """Move what is behind a mark to the head, behind what is condemned, in its order; the mark goes."""
-        tail = self._tail
+    def move_to_head(self) -> None:
+        """Move it there, behind what is condemned, in its order."""
+        mark, tail = self._mark, self._tail
         first, last, behind = mark.behind, self.last, self.first
         assert first is not None
         while behind.condemned:

@@ -104,9 +104,10 @@ class BlockPool:
                 if home.writers:
                     home.catch_up()
                 if len(home.lanes) == 1:
-                    stop, unused = home.lanes[0].run(at, limit)
+                    lane = home.lanes[0]
+                    stop, unused = lane.run(at, limit)
                     if stop > at:
-                        ranges.append((home.lanes[0], at, stop))
+                        ranges.append((lane, at, stop))
                 else:
                     stop, unused = home.oldest(at, limit, ranges)
                 free += unused
@@ -120,17 +121,14 @@ class BlockPool:
     def acquire(self, holding: Holding, hit: Hit) -> None:
         """Reference the blocks of a hit; the holding must be empty and begin where the hit does."""
         holding.ranges.extend(hit.ranges)
-        for lane, first, end in hit.ranges:
-            self._reference(lane, first, end)
+        self._reference(hit.ranges)
         holding.blocks = holding.hashed = hit.blocks if hit.blocks > holding.start else holding.start
 
     def share(self, holding: Holding, other: Holding) -> None:
         """Reference a holding's hashed blocks once more, from the start of an empty `other` on."""
-        for lane, first, end in holding.ranges:
-            first = max(first, other.start)
-            if first < end:
-                self._reference(lane, first, end)
-                other.ranges.append((lane, first, end))
+        start = other.start
+        other.ranges += [(lane, max(first, start), end) for lane, first, end in holding.ranges if end > start]
+        self._reference(other.ranges)
         other.blocks = other.hashed = holding.hashed
 
     def take(self, count: int) -> None:
@@ -262,17 +260,19 @@ class BlockPool:
         if holding.writes:
             self.end_writing(holding)
         blanks = holding.blocks - holding.hashed
-        self.free += blanks
-        self.blank += blanks
-        if self.blanks_first or not self.caching:
-            self._blanks += blanks
-        elif blanks:
-            self._queue.append(Extent(None, 0, blanks))
-        mark = self._queue.mark() if evict_first else None
-        for lane, first, end in reversed(holding.ranges):
-            self._dereference(lane, first, end)
-        if mark is not None:
-            self._queue.move_to_head(mark)
+        if blanks:
+            self.free += blanks
+            self.blank += blanks
+            if self.blanks_first or not self.caching:
+                self._blanks += blanks
+            else:
+                self._queue.append(Extent(None, 0, blanks))
+        if evict_first:
+            self._queue.begin_move()
+            self._dereference(holding.ranges)
+            self._queue.move_to_head()
+        else:
+            self._dereference(holding.ranges)
         holding.ranges.clear()
         holding.blocks = holding.hashed = holding.start
 
@@ -321,51 +321,49 @@ class BlockPool:
 
     # ---- extents and the free queue -----------------------------------------------------------
 
-    def _reference(self, lane: Lane, first: int, end: int) -> None:
-        extents = lane.extents
-        extent = extents[0]
-        if extents[-1] is extent and extent.first == first and extent.end == end:
-            if extent.refs == 0:
-                self._claim(extent)
-            extent.refs += 1
-            return
-        low, high = lane.cut(first, end)
-        for extent in lane.extents[low:high]:
-            if extent.refs == 0:
-                self._claim(extent)
-            extent.refs += 1
-        if len(extents) > 1:
-            lane.join(low, high)
+    def _reference(self, ranges: Sequence[Range]) -> None:
+        remove = self._queue.remove
+        for lane, first, end in ranges:
+            extents = lane.extents
+            if len(extents) == 1 and extents[0].first == first and extents[0].end == end:
+                low, high = 0, 1
+            else:
+                low, high = lane.cut(first, end)
+            for extent in extents[low:high]:
+                if extent.refs == 0:
+                    remove(extent)
+                    extent.condemned = False
+                    self.free -= extent.end - extent.first
+                extent.refs += 1
+            if len(extents) > 1:
+                lane.join(low, high)
 
-    def _claim(self, extent: Extent) -> None:
-        """Take an extent out of the free queue."""
-        self._queue.remove(extent)
-        extent.condemned = False
-        self.free -= extent.end - extent.first
-
-    def _dereference(self, lane: Lane, first: int, end: int) -> None:
-        extents = lane.extents
-        extent = extents[0]
-        if extents[-1] is extent and extent.first == first and extent.end == end:
-            extent.refs -= 1
-            if extent.refs == 0:
-                self.free += end - first
-                self._queue.append(extent)
-            return
-        low, high = lane.cut(first, end)
-        for index in range(high - 1, low - 1, -1):
-            extent = extents[index]
-            extent.refs -= 1
-            if extent.refs == 0:
-                self.free += extent.end - extent.first
-                last = self._queue.last
-                if last.lane is lane and last.first == extent.end and not last.condemned:
-                    last.first = extent.first
-                    del extents[index]
-                else:
-                    self._queue.append(extent)
-        if len(extents) > 1:
-            lane.join(low, min(high, len(extents)))
+    def _dereference(self, ranges: Sequence[Range]) -> None:
+        """Those without references go to the tail of the free queue, the last blocks first."""
+        queue = self._queue
+        for lane, first, end in reversed(ranges):
+            extents = lane.extents
+            extent = extents[0]
+            if len(extents) == 1 and extent.first == first and extent.end == end:
+                extent.refs -= 1
+                if extent.refs == 0:
+                    self.free += end - first
+                    queue.append(extent)
+                continue
+            low, high = lane.cut(first, end)
+            for index in range(high - 1, low - 1, -1):
+                extent = extents[index]
+                extent.refs -= 1
+                if extent.refs == 0:
+                    self.free += extent.end - extent.first
+                    last = queue.last
+                    if last.lane is lane and last.first == extent.end and not last.condemned:
+                        last.first = extent.first
+                        del extents[index]
+                    else:
+                        queue.append(extent)
+            if len(extents) > 1:
+                lane.join(low, min(high, len(extents)))
 
     def _drop_lane(self, lane: Lane) -> None:
         home = lane.home

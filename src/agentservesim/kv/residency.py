@@ -167,7 +167,7 @@ class Residency:
     def admitted(self, session: Session, path: Path, wait_ps: int, tokens: int, hit_tokens: int) -> None:
         """A turn of the session holds its own blocks now: its pin has done its work."""
         chain = self.chains.get(session)
-        if chain is not None and not chain.in_gap:
+        if chain is not None and chain.pin is not None and not chain.in_gap:
             self.pins.unpin(chain)
         if self._advice.min_hits:
             self._hits.add(path, hit_tokens // self._shape.block_size, self._shape.block_size)
