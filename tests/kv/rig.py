@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import cast
 
 from agentservesim.kernel import Kernel
 from agentservesim.kv.config import LinkConfig, MemoryConfig, TierConfig
+from agentservesim.kv.ledger import Snapshot, records
 from agentservesim.kv.pool import BlockPool, Holding
 from agentservesim.kv.residency import Chain, Residency, ResidencyRecord, TransferRecord
 from agentservesim.kv.tiers import KvShape, build_tiers
@@ -71,10 +73,13 @@ class Rig:
             )
             model.server = cast(ServerView, None)  # nobody here looks at it
             model.copies.on_transfer = self.transfers.append
-            model.ledger.on_change = lambda numbers: self.changes.append(ResidencyRecord(*numbers))
+            model.ledger.on_change = partial(self._changed, model.ledger.sizes)
             self.models.append(model)
         self.model = self.models[0]
         self.pool = self.model.pool
+
+    def _changed(self, sizes: list[int], snapshot: Snapshot) -> None:
+        self.changes += records(snapshot, sizes)
 
     def turn(self, name: str, path: Path, model: Residency | None = None) -> Chain:
         """A turn of session `name` with this content ran and ended; its gap begins now."""

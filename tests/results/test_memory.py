@@ -13,7 +13,7 @@ import pytest
 from agentservesim import InstanceConfig, LinkConfig, MemoryConfig, Scenario, TierConfig, WorkloadConfig
 from agentservesim.kernel import Kernel
 from agentservesim.kv.links import Link
-from agentservesim.kv.residency import Residency, ResidencyRecord, TransferRecord
+from agentservesim.kv.residency import Residency, TransferRecord
 from agentservesim.model import PS_PER_S, InputError
 from agentservesim.results import METRICS, Pool, Recorder, Result, make_result
 from agentservesim.results.memory_tables import MEMORY_COLUMNS, transfer_table
@@ -36,10 +36,10 @@ def link(seconds_down: int, seconds_up: int) -> Link:
     return made
 
 
-def memory(made: Link, held_byte_s: int, unpins: int) -> Residency:
+def memory(made: Link, blocks: int, held_byte_s: int, unpins: int) -> Residency:
     tier = SimpleNamespace(name="slow-ram", link=made, links={"hbm": made})
     pins = SimpleNamespace(held_in_gap_byte_ps=held_byte_s * S, forced_unpins=unpins)
-    parts = {"pins": pins, "copies": SimpleNamespace(), "ledger": SimpleNamespace()}
+    parts = {"pins": pins, "copies": SimpleNamespace(), "ledger": SimpleNamespace(sizes=[blocks, 100])}
     return cast(Residency, SimpleNamespace(tiers=(tier,), **parts))
 
 
@@ -50,20 +50,19 @@ def recorded() -> Recorder:
     on the second, five are in flight from second 15 to the end.
     """
     recorder = Recorder(tiers=["slow-ram"])
-    models = [memory(link(4, 1), 1800, 2), memory(link(0, 5), 0, 1)]
+    models = [memory(link(4, 1), 10, 1800, 2), memory(link(0, 5), 20, 0, 1)]
     recorder.watch(models, [Pool(10, 100), Pool(20, 100)])
     recorder.turn_done(FIRST)
     recorder.turn_done(replace(SECOND, loaded_tokens={"slow-ram": 64}))
-    for change in (
-        ResidencyRecord(0, 2 * S, 0, 4, 1, 3, 2, 0),
-        ResidencyRecord(0, 2 * S, 1, 0, 0, 0, 2, 98),
-        ResidencyRecord(0, 4 * S, 0, 4, 3, 3, 0, 0),
-        ResidencyRecord(0, 10 * S, 0, 0, 0, 10, 0, 0),
-        ResidencyRecord(1, 15 * S, 0, 0, 0, 0, 5, 15),
+    for snapshot in (
+        [0, 2 * S, *(3, 0, 1, 2), *(98, 98, 0, 2)],
+        [0, 4 * S, *(3, 0, 3, 0), *(98, 98, 0, 2)],
+        [0, 10 * S, *(10, 0, 0, 0), *(98, 98, 0, 2)],
+        [1, 15 * S, *(15, 15, 0, 5), *(100, 100, 0, 0)],
     ):
-        on_change = models[change.instance].ledger.on_change
+        on_change = models[snapshot[0]].ledger.on_change
         assert on_change is not None
-        on_change(change)
+        on_change(snapshot)
     on_transfer = models[0].copies.on_transfer
     assert on_transfer is not None
     on_transfer(TransferRecord(0, "a", "a", "hbm-slow-ram", "demote", 200, 2 * S, 2 * S, 4 * S, 0))
@@ -103,6 +102,8 @@ def test_tables_by_hand() -> None:
         "tier": "hbm",
         **{f"{state}_bytes": size for state, size in states.items()},
     }
+    # Only what is new has a row: the slower tier of the first instance has one for its three moments.
+    assert tables["residency"]["tier"].to_list() == ["hbm", "slow-ram", "hbm", "hbm", "hbm", "slow-ram"]
     assert tables["transfers"].row(0, named=True) | {"verb": "demote", "bytes": 200, "end_s": 4.0} == (
         tables["transfers"].row(0, named=True)
     )
@@ -134,7 +135,7 @@ def test_without_tiers_and_pins_there_is_nothing_of_them() -> None:
 
 def test_pins_without_tiers_have_the_tables_but_no_links() -> None:
     recorder = Recorder()
-    parts = {"copies": SimpleNamespace(), "ledger": SimpleNamespace()}
+    parts = {"copies": SimpleNamespace(), "ledger": SimpleNamespace(sizes=[10])}
     pins = SimpleNamespace(held_in_gap_byte_ps=5 * S, forced_unpins=0)
     recorder.watch([cast(Residency, SimpleNamespace(tiers=(), pins=pins, **parts))], [Pool(10, 100)])
     recorder.turn_done(replace(FIRST, program_id="b"))
@@ -275,7 +276,7 @@ def test_what_is_no_policy_is_refused() -> None:
 
 def test_columns_of_text_are_text_where_nothing_was_copied() -> None:
     recorder = Recorder(tiers=["slow-ram"])
-    recorder.watch([memory(link(0, 0), 0, 0)], [Pool(10, 100)])
+    recorder.watch([memory(link(0, 0), 10, 0, 0)], [Pool(10, 100)])
     table = transfer_table(recorder)
     assert {name for name, kind in table.schema.items() if kind == pl.String} == {
         "link",

@@ -24,8 +24,8 @@ class Extent:
     end: int
     refs: int = 0
     condemned: bool = False
-    before: Extent | None = None
-    behind: Extent | None = None
+    before: Extent = None  # type: ignore[assignment]  # there in the free queue
+    behind: Extent = None  # type: ignore[assignment]
 
     def goes_on(self, other: Extent) -> bool:
         """Whether it holds the blocks in front of another's, of the same segment if not of the same lane."""
@@ -90,7 +90,6 @@ class Lane:
         self.extents.insert(index + 1, upper)
         if lower.refs == 0:
             before = lower.before
-            assert before is not None
             upper.before, upper.behind = before, lower
             before.behind = lower.before = upper
 

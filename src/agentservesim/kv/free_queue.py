@@ -21,16 +21,12 @@ class FreeQueue:
     @property
     def first(self) -> Extent:
         """The extent at the head; there must be one."""
-        extent = self._head.behind
-        assert extent is not None
-        return extent
+        return self._head.behind
 
     @property
     def last(self) -> Extent:
         """The extent at the tail; an empty one without a lane where the queue is empty."""
-        extent = self._tail.before
-        assert extent is not None
-        return extent
+        return self._tail.before
 
     @property
     def condemned_blocks(self) -> int:
@@ -38,13 +34,12 @@ class FreeQueue:
         blocks, extent = 0, self.first
         while extent.condemned:
             blocks += extent.end - extent.first
-            assert extent.behind is not None
             extent = extent.behind
         return blocks
 
     def __iter__(self) -> Iterator[Extent]:
         extent = self._head.behind
-        while extent is not None and extent is not self._tail:
+        while extent is not self._tail:
             yield extent
             extent = extent.behind
 
@@ -52,17 +47,14 @@ class FreeQueue:
         """Put an extent at the tail."""
         tail = self._tail
         last = tail.before
-        assert last is not None
         extent.before, extent.behind = last, tail
         last.behind = tail.before = extent
 
     def remove(self, extent: Extent) -> None:
         """Take an extent out."""
         before, behind = extent.before, extent.behind
-        assert before is not None
-        assert behind is not None
         before.behind, behind.before = behind, before
-        extent.before = extent.behind = None
+        extent.before = extent.behind = None  # type: ignore[assignment]
 
     def begin_move(self) -> None:
         """What is appended from now on is to be moved to the head."""
@@ -72,13 +64,10 @@ class FreeQueue:
         """Move it there, behind what is condemned, in its order."""
         mark, tail = self._mark, self._tail
         first, last, behind = mark.behind, self.last, self.first
-        assert first is not None
         while behind.condemned:
-            assert behind.behind is not None
             behind = behind.behind
         if first is not tail and behind is not mark:
             before = behind.before
-            assert before is not None
             mark.behind, tail.before = tail, mark
             before.behind, first.before = first, before
             last.behind, behind.before = behind, last

@@ -105,7 +105,11 @@ class BlockPool:
                     home.catch_up()
                 if len(home.lanes) == 1:
                     lane = home.lanes[0]
-                    stop, unused = lane.run(at, limit)
+                    extent = lane.extents[0]
+                    if extent.first <= at and limit <= extent.end:
+                        stop, unused = limit, 0 if extent.refs else limit - at
+                    else:
+                        stop, unused = lane.run(at, limit)
                     if stop > at:
                         ranges.append((lane, at, stop))
                 else:

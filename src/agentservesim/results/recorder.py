@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
+from agentservesim.kv.ledger import COUNTS
 from agentservesim.kv.links import Link, Network
 from agentservesim.kv.residency import Residency, ResidencyRecord, TransferRecord
 from agentservesim.model import InputError, StepRecord, TurnRecord
@@ -60,8 +61,8 @@ class Recorder:
         self._scores = array("d")
         self._scored = array("q")
         self._steps = array("q")
-        self._transfers = _Rows(TransferRecord)
-        self._changes = _Rows(ResidencyRecord)
+        self._transfers = _Records(TransferRecord)
+        self._snapshots = _Numbers(2 + COUNTS * (1 + len(self.tiers)))
 
     def __len__(self) -> int:
         return len(self._names)
@@ -75,7 +76,7 @@ class Recorder:
         self.pools = pools if memories else ()
         for memory in memories:
             memory.copies.on_transfer = self._transfers.add
-            memory.ledger.on_change = self._changes.add
+            memory.ledger.on_change = self._snapshots.add
 
     def turn_done(self, record: TurnRecord) -> None:
         """Keep a finished turn. Raises InputError if its times do not fit 64 bits."""
@@ -120,7 +121,19 @@ class Recorder:
 
     def changes(self) -> Columns:
         """What each tier (0 is HBM) held from each moment on, in order of time; times in picoseconds."""
-        return self._changes.columns()
+        snapshots, tiers = self._snapshots.rows(), 1 + len(self.tiers)
+        counts = snapshots[:, 2:].reshape(len(snapshots), tiers, COUNTS)
+        new = np.ones((len(snapshots), tiers), dtype=bool)
+        for instance in range(len(self.memories)):
+            own = np.flatnonzero(snapshots[:, 0] == instance)
+            new[own[1:]] = (counts[own[1:]] != counts[own[:-1]]).any(axis=2)
+        row, tier = np.nonzero(new)
+        instances, times_ps = snapshots[row, 0], snapshots[row, 1]
+        free, blank, pinned, in_flight = counts[row, tier].T
+        sizes = np.array([memory.ledger.sizes for memory in self.memories], dtype=np.int64).reshape(-1, tiers)
+        active = sizes[instances, tier] - free - pinned - in_flight
+        columns = instances, times_ps, tier, active, pinned, free - blank, in_flight, blank
+        return dict(zip(ResidencyRecord._fields, columns, strict=True))
 
     def links(self) -> dict[str, list[Link]]:
         """The physical links by name, in the order of the tiers; the network's are the last."""
@@ -134,34 +147,48 @@ class Recorder:
         return {name: list(links) for name, links in found.items()}
 
 
-class _Rows:
-    """Records of one kind, named tuples of texts and integers: the texts by column, 8 bytes a number."""
+class _Numbers:
+    """Rows of `width` whole numbers, 8 bytes each."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._pack = struct.Struct(f"{width}q").pack
+        self._bytes = bytearray()
+
+    def add(self, row: Sequence[int]) -> bool:
+        """Keep a row, unless its times do not fit 64 bits: no turn ends behind it but with an error."""
+        try:
+            self._bytes += self._pack(*row)
+        except struct.error:
+            return False
+        return True
+
+    def rows(self) -> NDArray[np.int64]:
+        """All rows, of shape (rows, width)."""
+        return np.array(np.frombuffer(self._bytes, dtype=np.int64)).reshape(-1, self._width)
+
+
+class _Records:
+    """Records of one kind, named tuples of texts and integers."""
 
     def __init__(self, kind: type[Any]) -> None:
         kinds = list(get_type_hints(kind).items())
-        places = [place for place, (_, of) in enumerate(kinds) if of is int]
-        self._texts: list[tuple[int, list[str]]] = [(i, []) for i, (_, of) in enumerate(kinds) if of is str]
         self._names = [name for name, _ in kinds]
-        self._places = places
-        self._numbers_of = itemgetter(*places)
-        self._pack = struct.Struct(f"{len(places)}q").pack
-        self._numbers = bytearray()
+        self._texts: list[tuple[int, list[str]]] = [(i, []) for i, (_, of) in enumerate(kinds) if of is str]
+        self._places = [place for place, (_, of) in enumerate(kinds) if of is int]
+        self._numbers_of = itemgetter(*self._places)
+        self._numbers = _Numbers(len(self._places))
 
     def add(self, record: tuple[Any, ...]) -> None:
-        """Keep the values of a record, unless its times do not fit 64 bits: no turn ends behind it but with
-        an error."""
-        try:
-            self._numbers += self._pack(*self._numbers_of(record))
-        except struct.error:
-            return
-        for place, column in self._texts:
-            column.append(record[place])
+        """Keep the values of a record."""
+        if self._numbers.add(self._numbers_of(record)):
+            for place, column in self._texts:
+                column.append(record[place])
 
     def columns(self) -> Columns:
         """The columns by field."""
-        numbers = np.array(np.frombuffer(self._numbers, dtype=np.int64)).reshape(-1, len(self._places))
-        columns: dict[int, list[str] | NDArray[np.int64]] = dict(self._texts)
-        columns |= {place: np.ascontiguousarray(numbers[:, i]) for i, place in enumerate(self._places)}
+        numbers = zip(self._places, np.ascontiguousarray(self._numbers.rows().T), strict=True)
+        columns: dict[int, list[str] | NDArray[np.int64]] = {**dict(self._texts), **dict(numbers)}
         return {name: columns[place] for place, name in enumerate(self._names)}
 
 

@@ -11,10 +11,10 @@ from typing import Any
 from agentservesim.cost.base import Batch
 from agentservesim.fleet import Fleet, InstanceSpec
 from agentservesim.fleet.config import ToolsConfig
-from agentservesim.kv.ledger import Numbers
+from agentservesim.kv.ledger import Snapshot, records
 from agentservesim.kv.links import IN
 from agentservesim.kv.pool import BlockPool, Holding
-from agentservesim.kv.residency import Residency, ResidencyRecord, TransferRecord
+from agentservesim.kv.residency import Residency, TransferRecord
 from agentservesim.kv.tiers import KvShape
 from agentservesim.model import PS_PER_S, Program, StepRecord, Turn, TurnRecord, Workload, to_s
 from agentservesim.policies import load_policy
@@ -234,15 +234,15 @@ def audit(fleet: Fleet) -> None:
         audit_pool(pool, held)
 
 
-def _check_sum(residency: Residency) -> Callable[[Numbers], None]:
-    sizes = [pool.num_blocks - 1 for pool in (residency.pool, *(tier.pool for tier in residency.tiers))]
+def _check_sum(residency: Residency) -> Callable[[Snapshot], None]:
+    sizes = residency.ledger.sizes
 
-    def check(numbers: Numbers) -> None:
-        record = ResidencyRecord(*numbers)
-        used = record.active_blocks, record.pinned_blocks, record.in_flight_blocks
-        states = *used, record.cached_blocks, record.free_blocks
-        assert min(states) >= 0, record
-        assert sum(states) == sizes[record.tier], record
+    def check(snapshot: Snapshot) -> None:
+        for record in records(snapshot, sizes):
+            used = record.active_blocks, record.pinned_blocks, record.in_flight_blocks
+            states = *used, record.cached_blocks, record.free_blocks
+            assert min(states) >= 0, record
+            assert sum(states) == sizes[record.tier], record
 
     return check
 
