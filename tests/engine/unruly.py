@@ -45,7 +45,8 @@ class Unruly:
         then = (
             tuple(random.choices(server.tiers, k=random.choice([0, 0, 1, 3]))) if tier in server.tiers else ()
         )
-        return Placement(tier, until_s, random.random() < 0.3, random.random() < 0.5, then)
+        budget = random.choice([None, None, None, 0, 1, 50])
+        return Placement(tier, until_s, random.random() < 0.3, random.random() < 0.5, then, budget)
 
     def _tick(self, chains: Sequence[ChainView], server: ServerView) -> Iterator[tuple[ChainView, Placement]]:
         for chain in chains:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
+from math import inf
 from typing import cast
 
 from agentservesim.kernel import Kernel
@@ -47,6 +48,7 @@ class Rig:
         instances: int = 1,
         scope: str = "instance",
         per: str = "tier",
+        most_prefetching: float = inf,
     ) -> None:
         self.kernel = Kernel()
         names = [name for name, _ in tiers]
@@ -70,6 +72,7 @@ class Rig:
                 _nothing,
                 _nothing,
                 _nothing,
+                most_prefetching=most_prefetching,
             )
             model.server = cast(ServerView, None)  # nobody here looks at it
             model.copies.on_transfer = self.transfers.append

@@ -315,6 +315,45 @@ def test_a_prefetch_given_up_and_wanted_again_is_the_same_one() -> None:
     rig.audit()
 
 
+def test_a_prefetch_brings_up_what_its_budget_allows_and_then_more() -> None:
+    """Of 6 blocks: 2 (of 5 tokens), then, asked about them, 1, then none; and without a budget the rest."""
+    policy = Script(DOWN, *(Placement("hbm", budget_tokens=tokens) for tokens in (5, 4, 0)), PIN)
+    policy.tick = lambda chains, server: [(chain, PIN) for chain in chains]  # type: ignore[attr-defined]
+    rig = Rig(policy)
+    demoted(rig, "a", 6)
+    chain = rig.model.chains["a", "main"]
+    rig.model._until(chain)
+    assert (rig.model.prefetching, rig.pool.in_flight) == (2, 2)
+    rig.run(30)
+    assert [(r.verb, r.bytes) for r in rig.transfers] == [("demote", 6), ("promote", 2), ("promote", 1)]
+    assert (rig.has(chain.path), rig.pool.pinned, rig.model.prefetching) == (3, 3, 0)
+    rig.audit()
+    rig.model.tick()
+    assert rig.pool.in_flight == 3
+    rig.audit()
+    rig.run(60)
+    assert (rig.has(chain.path), rig.pool.pinned, rig.pool.used) == (6, 6, 6)
+    rig.audit()
+
+
+def test_prefetches_of_all_sessions_share_the_budget_of_their_instance() -> None:
+    policy = Script(*[DOWN] * 3, *[PIN] * 9)
+    policy.tick = lambda chains, server: [(chain, PIN) for chain in chains]  # type: ignore[attr-defined]
+    rig = Rig(policy, blocks=24, most_prefetching=5)
+    for name in "abc":
+        rig.turn(name, content(3))
+    rig.run(10)
+    rig.crowd()
+    rig.model.tick()
+    assert rig.model.prefetching == rig.pool.in_flight == 5  # 3 of a and 2 of b
+    rig.run(13)  # those of a are there
+    rig.model.tick()
+    assert rig.model.prefetching == 5  # 2 of b and 3 of c
+    rig.run(20)
+    assert (rig.model.prefetching, rig.pool.pinned) == (0, 9)
+    rig.audit()
+
+
 def test_a_turn_joins_the_prefetch_that_is_on_its_way() -> None:
     policy = Script(DOWN)
     policy.tick = lambda chains, server: [(chain, PIN) for chain in chains]  # type: ignore[attr-defined]
@@ -510,6 +549,8 @@ def ticking(answer: object) -> Script:
         (Script(Placement("hbm", float("nan"))), r"until_s nan; it must be a time in seconds"),
         (Script(Placement("hbm", "soon")), r"until_s 'soon'; it must be a time"),  # type: ignore[arg-type]
         (Script(Placement("hbm", float("inf"))), r"until_s inf"),
+        (Script(Placement("hbm", budget_tokens=-1)), r"budget_tokens -1; it must be a whole number"),
+        (Script(Placement("hbm", budget_tokens=0.5)), r"budget_tokens 0.5; it must"),  # type: ignore[arg-type]
         (ticking(None), r"residency Script: tick\(\) raised TypeError"),
         (ticking([("p7", PIN)]), r"tick\(\) named 'p7', which is no chain"),
         (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import inf
 from typing import Any
 
 from agentservesim.cost.base import Batch, StepTime
@@ -68,10 +69,25 @@ class MemoryView:
         return len(self._scheduler.waiting)
 
     @property
+    def waiting_tokens(self) -> int:
+        """Context of the requests that wait for admission."""
+        return sum([request.known for request in self._scheduler.waiting])
+
+    @property
+    def prefetching_tokens(self) -> int:
+        """Tokens that are on their way up ahead of their turns."""
+        memory = self._scheduler.memory
+        return memory.residency.prefetching * self._shape.block_size if memory is not None else 0
+
+    @property
     def queue_delay_s(self) -> float:
         """Mean wait for admission of the turns whose KV was gone, so far."""
         memory = self._scheduler.memory
         return memory.queue_delay_s if memory is not None else 0.0
+
+    def tier_tokens(self, tier: str) -> int:
+        """Tokens that a tier can hold."""
+        return (self._by_name[tier].pool.num_blocks - 1) * self._shape.block_size
 
     def tier_free_tokens(self, tier: str) -> int:
         """Tokens of a tier that nothing references."""
@@ -137,6 +153,7 @@ def equip(
             instance.catch_up,
             instance.freed,
             config.load == "layerwise",
+            inf if config.prefetch_bytes is None else config.prefetch_bytes // shape.block_bytes,
         )
         view = MemoryView(kernel, instance, step_time, tiers, shape)
         residency.server = view

@@ -107,6 +107,8 @@ class Advice:
         elif placement.then and not self._lead_down(placement):
             below = ", ".join(self._tiers) or "none"
             must = f"{placement!r}; `then` goes from a lower tier to others: {below}"
+        elif not (placement.budget_tokens is None or _is_whole(placement.budget_tokens)):
+            must = f"budget_tokens {placement.budget_tokens!r}; it must be a whole number, 0 or more, or None"
         else:
             until = placement.until_s
             if until is None or (isinstance(until, (int, float)) and abs(until) < FARTHEST_S):
@@ -141,6 +143,10 @@ class Advice:
 
     def _whole(self, name: str) -> int:
         value = getattr(self._policy, name, None) or 0
-        if not isinstance(value, int) or value < 0:
+        if not _is_whole(value):
             raise InputError(f"{self._name}: {name} is {value!r}; it must be a whole number, 0 or more")
-        return value
+        return int(value)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and value >= 0

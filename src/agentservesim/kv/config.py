@@ -86,6 +86,13 @@ class MemoryConfig(BaseModel):
         description="blocking: a turn waits for its KV; layerwise: it runs while its KV comes in.",
     )
 
+    prefetch_bytes: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="KV of an instance that may be on its way up ahead of turns at once; None is no limit.",
+    )
+
     @model_validator(mode="after")
     def _joined(self) -> MemoryConfig:
         names = [tier.name for tier in self.tiers]

@@ -57,9 +57,9 @@ class Residency:
     """Pins, copies and drops the KV of one instance's sessions as its policy says.
 
     `server` is what the policy sees of the instance, `break_even` says how much to load if the policy does
-    not. `wake` cuts a leap short: it is called before
-    the HBM pool is touched from outside a step; `freed` before blocks are given back to it, and
-    `catch_up` only brings it up to date.
+    not. At most `most_prefetching` blocks are on their way up ahead of turns at once; `prefetching` are now.
+    `wake` cuts a leap short: it is called before the HBM pool is touched from outside a step; `freed`
+    before blocks are given back to it, and `catch_up` only brings it up to date.
     """
 
     def __init__(
@@ -74,10 +74,13 @@ class Residency:
         catch_up: Callable[[], None],
         freed: Callable[[], None],
         layerwise: bool = False,
+        most_prefetching: float = inf,
     ) -> None:
         self.index = index
         self.tiers = tiers
         self.layerwise = layerwise
+        self.prefetching = 0
+        self._most_prefetching = most_prefetching
         self.server: ServerView
         self.break_even: BreakEven
         self.chains: dict[Session, Chain] = {}
@@ -217,7 +220,7 @@ class Residency:
             if until_ps > self._kernel.now:
                 chain.timer = self._kernel.at(until_ps, self._until, chain)
         if placement.tier == HBM:
-            self._pin(chain, until_ps, placement.hard)
+            self._pin(chain, until_ps, placement)
             return
         if placement.tier in self.copies.tiers:
             chain.then = placement.then
@@ -248,18 +251,20 @@ class Residency:
 
     # ---- the verbs ----------------------------------------------------------------------------
 
-    def _pin(self, chain: Chain, until_ps: int, hard: bool) -> None:
+    def _pin(self, chain: Chain, until_ps: int, placement: Placement) -> None:
         """Pin what HBM has of the chain; bring up the rest first if a tier has it."""
         if chain.pin is None and chain.coming_up is not None:
             chain.pin = chain.coming_up
-        if chain.pin is not None:
-            self.pins.keep(chain.pin, until_ps, hard)
-            return
+        pin = chain.pin
+        if pin is not None:
+            self.pins.keep(pin, until_ps, placement.hard)
+            if pin.loading or pin.holding.blocks >= chain.blocks:
+                return
         hit = self.pool.lookup(chain.path, chain.blocks)
-        if hit.blocks < chain.blocks and until_ps > self._kernel.now and self._promote(chain, hit):
+        if until_ps > self._kernel.now and self._promote(chain, hit, placement.budget_tokens):
             return
-        if hit.blocks:
-            chain.pin = self.pins.hold(chain, hit, until_ps, hard)
+        if pin is None and hit.blocks:
+            chain.pin = self.pins.hold(chain, hit, until_ps, placement.hard)
 
     def _drop(self, chain: Chain) -> None:
         """Let the chain's unreferenced blocks be evicted before all others."""
@@ -277,18 +282,32 @@ class Residency:
         below = known.get(tier.name) if have.blocks == chain.blocks else None
         self.copies.down(chain, tier, have, below or tier.pool.lookup(chain.path, have.blocks), keep)
 
-    def _promote(self, chain: Chain, hit: Hit) -> bool:
-        """Bring a waiting session's KV up to HBM ahead of its turn, as far as there is room.
+    def _promote(self, chain: Chain, hit: Hit, budget_tokens: int | None) -> bool:
+        """Bring a waiting session's KV up to HBM ahead of its turn, as far as room and budgets go.
 
         The policy is asked about the pin that it becomes when the KV is there. False if nothing can be
         brought up.
         """
-        room = self.pool.free - hit.free
-        sources = self.copies.sources(chain.path, hit, chain.blocks).until(chain.path, hit.blocks + room)
+        room = min(self.pool.free - hit.free, self._most_prefetching - self.prefetching)
+        if budget_tokens is not None:
+            room = min(room, -(-budget_tokens // self._shape.block_size))
+        if room <= 0 or hit.blocks >= chain.blocks:
+            return False
+        sources = self.copies.sources(chain.path, hit, chain.blocks).until(chain.path, hit.blocks + int(room))
         if not sources.plan:
             return False
+        if chain.pin is not None:
+            self.pins.unpin(chain)
+            hit = self.pool.lookup(chain.path, chain.blocks)
         pin, arrived = self._expect(chain, hit, sources.plan[-1][2])
-        self.copies.up(chain.session, pin.holding, sources, arrived)
+        blocks = sources.blocks
+        self.prefetching += blocks
+
+        def prefetched(took_ps: int) -> None:
+            self.prefetching -= blocks
+            arrived(took_ps)
+
+        self.copies.up(chain.session, pin.holding, sources, prefetched)
         return True
 
     # ---- between instances --------------------------------------------------------------------

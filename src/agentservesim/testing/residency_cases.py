@@ -45,8 +45,14 @@ class StillServer:
         self.free_tokens = random.choice([0, self.pool_tokens // 2, self.pool_tokens])
         self.running_tokens = random.choice([0, self.pool_tokens // 3])
         self.waiting = random.choice([0, 1, 50])
+        self.waiting_tokens = 1000 * self.waiting
+        self.prefetching_tokens = random.choice([0, self.pool_tokens // 10])
         self.queue_delay_s = random.choice([0.0, 2.5])
         self._factor = random.choice([0.0, 1e-6, 1e-3])
+
+    def tier_tokens(self, tier: str) -> int:
+        """Twice as much as HBM."""
+        return 2 * self.pool_tokens
 
     def tier_free_tokens(self, tier: str) -> int:
         """As much as HBM."""
@@ -171,4 +177,7 @@ def draw_memory(random: Random, need: int, cramped: bool, needs: Sequence[str] =
         for pair in pairs
     )
     load = random.choice(["blocking", "layerwise"])
-    return MemoryConfig(tiers=tiers, links=links, instances_per_node=2, load=load)
+    prefetch_bytes = random.choice([None, None, 0, 3 * BLOCK_BYTES])
+    return MemoryConfig(
+        tiers=tiers, links=links, instances_per_node=2, load=load, prefetch_bytes=prefetch_bytes
+    )

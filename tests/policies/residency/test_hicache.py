@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentservesim.policies.protocols import CACHE, GapEnded, Placement
+from agentservesim.policies.protocols import CACHE, GapEnded, Placement, TurnAdmitted
 from agentservesim.policies.residency.hicache import HiCache
 from tests.policies.residency.views import Server, gap, run
 
@@ -52,6 +52,19 @@ def test_a_turn_gets_what_there_was_time_to_prefetch(prefetch: str, waited_s: fl
     policy.observe(GapEnded(chain, 4.0))
     server = Server(now_s=7.0 + waited_s, tokens_per_s={"dram": 100.0, "ssd": 500.0})
     assert policy.resume(chain, {"hbm": 160, "dram": 480, "ssd": 1120}, server) == tokens
+
+
+def test_what_is_fetched_at_once_is_a_share_of_the_host_s_surplus() -> None:
+    """The host has 1000 tokens more than HBM: 800 may be on their way."""
+    policy, server = HiCache(prefetch="wait_complete", storage="ssd"), Server()
+    one, two, three = gap("one"), gap("two"), gap("three")
+    hits = {"hbm": 0, "dram": 100, "ssd": 600}
+    assert policy.resume(one, hits, server) == policy.resume(two, hits, server) == 600
+    assert policy.resume(three, hits, server) == 100  # the host's: 1000 come from the storage
+    assert policy.resume(one, hits, server) == 600  # asked again, it counts once
+    policy.observe(TurnAdmitted("p", "one", 0.0, 700, 600))
+    assert policy.resume(three, hits, server) == 600
+    assert HiCache(storage="ssd", prefetch="wait_complete", prefetch_share=0).resume(one, hits, server) == 100
 
 
 def test_too_little_is_not_fetched() -> None:

@@ -84,6 +84,18 @@ def test_the_next_agents_are_brought_up() -> None:
     assert list(policy.tick([agent("b", dram=100)], Server())) == []
 
 
+def test_a_prefetch_keeps_to_its_budget() -> None:
+    """160 tokens may be on their way, 40 are: 80 of the next agent, and 40 of the one behind it."""
+    policy = KvFlow(ahead=2, budget_tokens=160)
+    policy.place(agent("a"), Server())
+    chains = [agent("c", hbm=0, ssd=100), agent("b", hbm=20, dram=100)]
+    assert list(policy.tick(chains, Server(prefetching_tokens=40))) == [
+        (chains[1], Placement("hbm", budget_tokens=80)),
+        (chains[0], Placement("hbm", budget_tokens=40)),
+    ]
+    assert list(policy.tick(chains, Server(prefetching_tokens=160))) == []
+
+
 def test_without_hints_it_is_lru() -> None:
     policy = KvFlow()
     assert policy.place(gap(), Server()) == CACHE

@@ -61,13 +61,30 @@ def test_room_counts_what_is_on_its_way() -> None:
     assert policy.place(gap("b", hints=HINT), server).tier == "dram"
 
 
-def test_upload_when_due_and_when_there_is_room() -> None:
-    policy, down = TokenCake(tick_s=0.5), gap(hints=HINT, hbm=0, dram=100)
+def test_an_upload_takes_half_of_what_is_missing_at_a_time() -> None:
+    policy = TokenCake(tick_s=0.5)
     policy.place(gap(hints=HINT), busy())
-    assert policy.place(down, busy(now_s=9, free_tokens=99)) == Placement("dram", 9.5)
-    assert policy.place(down, busy(now_s=9.5, free_tokens=100)) == HELD
+    for hbm, tokens in ((0, 50), (50, 25), (75, 13)):
+        down = gap(hints=HINT, hbm=hbm, dram=100)
+        assert policy.place(down, busy(now_s=9)) == Placement("hbm", 9.5, budget_tokens=tokens)
+    assert policy.place(gap(hints=HINT, hbm=100, dram=100), busy(now_s=9.5)) == HELD
     # it is up again: 0.3 s are too few to send it down once more
     assert policy.place(gap(hints=HINT), busy(now_s=9.7)) == HELD
+
+
+def test_an_upload_leaves_room_for_who_waits_beyond_the_reserve() -> None:
+    policy = TokenCake()
+    assert policy.budget_tokens(busy(free_tokens=300)) == 300
+    assert policy.budget_tokens(busy(free_tokens=300, waiting_tokens=50)) == 300  # they fit the reserve
+    assert policy.budget_tokens(busy(free_tokens=300, waiting_tokens=120)) == 300 - (120 - 50)
+    assert policy.budget_tokens(busy(free_tokens=300, waiting_tokens=900)) == 0
+    for free, reserve in ((200, 100), (200, 150), (300, 150), (601, 100), (700, 50), (700, 50)):
+        list(policy.tick([], busy(free_tokens=free)))
+        waiting = busy(free_tokens=300, waiting_tokens=300)
+        assert policy.budget_tokens(waiting) == 300 - (300 - reserve)
+    for _ in range(9):
+        list(policy.tick([], busy(free_tokens=0)))
+    assert policy.budget_tokens(busy(free_tokens=400, waiting_tokens=400)) == 300
 
 
 def test_a_tick_offloads_what_was_held() -> None:

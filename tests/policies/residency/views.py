@@ -27,9 +27,14 @@ class Server:
     free_tokens: int = 1000
     running_tokens: int = 0
     waiting: int = 0
+    waiting_tokens: int = 0
+    prefetching_tokens: int = 0
     queue_delay_s: float = 0.0
     room: dict[str, int] = field(default_factory=lambda: {"dram": 2000, "ssd": 10000})
     tokens_per_s: dict[str, float] = field(default_factory=lambda: {"dram": 100.0, "ssd": 10.0})
+
+    def tier_tokens(self, tier: str) -> int:
+        return {"dram": 2000, "ssd": 10000}[tier]
 
     def tier_free_tokens(self, tier: str) -> int:
         return self.room[tier]

@@ -61,8 +61,19 @@ class ServerView(Protocol):
         """Requests that wait for admission."""
 
     @property
+    def waiting_tokens(self) -> int:
+        """Context of the requests that wait for admission."""
+
+    @property
+    def prefetching_tokens(self) -> int:
+        """Tokens that are on their way up to HBM ahead of their turns."""
+
+    @property
     def queue_delay_s(self) -> float:
         """Mean wait for admission of later turns whose KV was mostly gone; 0 before the first."""
+
+    def tier_tokens(self, tier: str) -> int:
+        """Tokens that a tier can hold."""
 
     def tier_free_tokens(self, tier: str) -> int:
         """Tokens of a tier that nothing references."""
@@ -86,7 +97,8 @@ class Placement(NamedTuple):
     tier: "hbm" pins it (bringing it up first if it is elsewhere); "cache" leaves it in HBM for LRU to
     evict; "drop" forgets it; the name of a lower tier copies it there and frees it in HBM. With
     `copy` the tier gets a copy and HBM keeps its own for LRU.
-    then: lower tiers that get it too, one after the other, each when the one before has it; HBM lets go,
+    budget_tokens: for "hbm", how many tokens may be brought up for it now; None is as many as there is room
+    for. then: lower tiers that get it too, one after the other, each when the one before has it; HBM lets go,
     if it does, after the last. until_s: when to ask again; None is never. hard: a pin that yields only to
     the valve.
     """
@@ -96,6 +108,7 @@ class Placement(NamedTuple):
     hard: bool = False
     copy: bool = False
     then: tuple[str, ...] = ()
+    budget_tokens: int | None = None
 
 
 CACHE = Placement("cache")

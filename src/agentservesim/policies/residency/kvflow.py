@@ -26,12 +26,14 @@ class KvFlow:
 
     Turns carry the workflow as the hint `workflow` (see docs/policies/kvflow.md). Where no turn does, this
     is LRU with write-back. What HBM evicts is kept in the tier `host`. tick_s: how often to look for
-    something to prefetch. ahead: steps to execution from which to prefetch.
+    something to prefetch. ahead: steps to execution from which to prefetch. budget_tokens: how many may be on
+    their way up at once; 0 is as many as HBM has room for.
     """
 
     host: str = "dram"
     tick_s: float = 1.0
     ahead: int = 1
+    budget_tokens: int = 0
     wants: ClassVar[Mapping[str, str]] = {"workflow": "this is LRU with write-back"}
 
     def __post_init__(self) -> None:
@@ -52,14 +54,20 @@ class KvFlow:
             self._workflows.runs(runs.program_id, runs.session_id)
 
     def tick(self, chains: Sequence[ChainView], server: ServerView) -> Iterator[tuple[ChainView, Placement]]:
-        """Bring up what will run next and is further down."""
+        """Bring up what will run next and is further down, what is nearest first, within the budget."""
+        if not self._workflows:
+            return
         steps = self._workflows.steps(chain.program_id for chain in chains)
-        for chain in chains:
-            if steps.get((chain.program_id, chain.session_id), math.inf) > self.ahead:
-                continue
+        near = [(steps.get((c.program_id, c.session_id), math.inf), c) for c in chains]
+        left = self.budget_tokens - server.prefetching_tokens if self.budget_tokens else math.inf
+        for count, chain in sorted(near, key=lambda pair: pair[0]):
+            if count > self.ahead or left <= 0:
+                return
             below = max((chain.kept_tokens[tier] for tier in server.tiers), default=0)
-            if below > chain.kept_tokens["hbm"]:
-                yield chain, Placement("hbm")
+            tokens = min(below - chain.kept_tokens["hbm"], left)
+            if tokens > 0:
+                left -= tokens
+                yield chain, Placement("hbm", budget_tokens=int(tokens) if self.budget_tokens else None)
 
     def rank(self, tier: str, chains: Sequence[ChainView], server: ServerView) -> list[ChainView]:
         """Most steps to execution first; LRU where no program has a workflow."""

@@ -16,12 +16,19 @@ class TokenCake:
     """TokenCake: offloads the KV of a call that is predicted to outlast the transfer, and uploads it in time.
 
     smoothing: weight of a new gap in the mean of its tool. min_use: share of HBM in use from which
-    offloading is worth it. tick_s: how often calls that still hold HBM are looked at again.
+    offloading is worth it. tick_s: how often calls that still hold HBM are looked at again. reserve: the
+    least share of HBM that is kept for who waits; `reserve_step` more at each tick while more than
+    `high_use` of HBM is in use, and less under `low_use`, up to `most_reserve`.
     """
 
     smoothing: float = 0.5
     min_use: float = 0.6
     tick_s: float = 1.0
+    reserve: float = 0.05
+    reserve_step: float = 0.05
+    most_reserve: float = 0.3
+    high_use: float = 0.75
+    low_use: float = 0.4
     wants: ClassVar[Mapping[str, str]] = {
         "gap_s": "the mean of the tool's gaps decides",
         "tools": "all gaps are of one kind",
@@ -30,6 +37,7 @@ class TokenCake:
     def __post_init__(self) -> None:
         self._means: dict[frozenset[str], float] = {}
         self._below: dict[tuple[str, str], tuple[int, int]] = {}
+        self._reserves: dict[int, float] = {}
 
     def predict(self, chain: ChainView) -> float | None:
         """Half the client's hint `gap_s` and half the mean of the tool's gaps, or whichever there is."""
@@ -38,22 +46,39 @@ class TokenCake:
         return sum(known) / len(known) if known else None
 
     def place(self, chain: ChainView, server: ServerView) -> Placement:
-        """Hold it in HBM, unless it pays to offload it; asked again when it is due, upload it."""
+        """Hold it in HBM, unless it pays to offload it; asked again when it is due, upload a part of it."""
         session = chain.program_id, chain.session_id
-        if session in self._below:
-            if chain.tokens - chain.kept_tokens["hbm"] > server.free_tokens:
-                return Placement(server.tiers[0], server.now_s + self.tick_s)
-            del self._below[session]
-            return HELD
-        return self._offload(chain, server) or HELD
+        if session not in self._below:
+            return self._offload(chain, server) or HELD
+        kept = chain.kept_tokens
+        deficit = kept[server.tiers[0]] - kept["hbm"]
+        if deficit > 0:
+            tokens = min(self.budget_tokens(server), -(-deficit // 2))
+            return Placement("hbm", server.now_s + self.tick_s, budget_tokens=tokens)
+        del self._below[session]
+        return HELD
+
+    def budget_tokens(self, server: ServerView) -> int:
+        """What may be uploaded now: what is free, but for what waits and does not fit the reserve."""
+        free = server.free_tokens
+        reserved_free = min(self._reserves.get(server.index, self.reserve) * server.pool_tokens, free)
+        return max(0, int(free - max(0.0, server.waiting_tokens - reserved_free)))
 
     def tick(self, chains: Sequence[ChainView], server: ServerView) -> Iterator[tuple[ChainView, Placement]]:
         """Look again at the calls that hold HBM: the queue or the prediction may have changed."""
+        self._adapt(server)
         for chain in chains:
             if (chain.program_id, chain.session_id) not in self._below:
                 placement = self._offload(chain, server)
                 if placement is not None:
                     yield chain, placement
+
+    def _adapt(self, server: ServerView) -> None:
+        """A larger reserve while HBM is full, a smaller one while it is not."""
+        use = 1 - server.free_tokens / server.pool_tokens
+        share = self._reserves.get(server.index, self.reserve)
+        share += self.reserve_step * ((use > self.high_use) - (use < self.low_use))
+        self._reserves[server.index] = min(max(share, self.reserve), self.most_reserve)
 
     def _offload(self, chain: ChainView, server: ServerView) -> Placement | None:
         """The lower tier until it is time to upload, if it pays."""
