@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from agentservesim.policies.protocols import ChainView, OraclePolicy
 from agentservesim.policies.residency.drop import Drop
-from agentservesim.policies.residency.infercept import Held, InferCept
+from agentservesim.policies.residency.gaps import Lengths
+from agentservesim.policies.residency.infercept import InferCept
 from agentservesim.policies.residency.lru import Lru
+from agentservesim.policies.residency.preserved import Preserved, Shelf
 from agentservesim.random import stream
 from agentservesim.scenario import Scenario, simulate
 
@@ -47,13 +49,33 @@ REPLY, RETURNED = 40, 25
 """Tokens generated before a call, and returned by it: assumed, the notes do not have them."""
 
 
+class NeverAgain(Shelf):
+    """Contexts that would take for ever to compute again."""
+
+    def put(self, chain: ChainView, recompute_s: float, running: int) -> Preserved:
+        """Whatever it takes."""
+        return super().put(chain, 1e9, running)
+
+
 @dataclass
 class PreserveTheRest(InferCept):
     """Preserves what the link has no time to swap, however long it takes."""
 
-    def _wastes(self, held: Held, now_s: float, running: int) -> tuple[float, float]:
-        preserve, _ = super()._wastes(held, now_s, running)
-        return preserve, inf
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._shelves = defaultdict(NeverAgain)
+
+
+class KnownLengths(Lengths):
+    """How long each gap still takes."""
+
+    def __init__(self, oracle: OraclePolicy) -> None:
+        super().__init__("elapsed", 0.0)
+        self._oracle = oracle
+
+    def of(self, chain: ChainView, now_s: float) -> float:
+        """To its end."""
+        return self._oracle.next_use_s[chain.program_id, chain.session_id] - now_s
 
 
 @dataclass
@@ -63,10 +85,7 @@ class KnownGaps(InferCept, OraclePolicy):
     def __post_init__(self) -> None:
         super().__post_init__()
         OraclePolicy.__init__(self)
-
-    def gap_s(self, chain: ChainView, now_s: float) -> float:
-        """How long it still takes."""
-        return self.next_use_s[chain.program_id, chain.session_id] - now_s
+        self._lengths = KnownLengths(self)
 
 
 WHOLE = {"max_num_batched_tokens": 16_384, "max_model_len": 16_384, "enable_chunked_prefill": False}
