@@ -208,6 +208,11 @@ class Clock(ABC):
                 self._take_coda(plan)
 
     @property
+    def leaping(self) -> bool:
+        """Whether a leap is in progress."""
+        return self._plan is not None
+
+    @property
     def steps_due(self) -> int:
         """Steps of the leap in progress that are due and not taken; if all of them are, all are taken."""
         plan = self._plan

@@ -30,6 +30,11 @@ class Endpoint(ABC):
 
     @property
     @abstractmethod
+    def leaping(self) -> bool:
+        """Whether a leap is in progress."""
+
+    @property
+    @abstractmethod
     def steps_due(self) -> int:
         """Decode steps of the leap in progress that are due and not taken, and with which nothing ends."""
 
@@ -49,8 +54,16 @@ class Endpoint(ABC):
         """A request arrives, now."""
         self.load += 1
         request.instance = self.index
-        self.wake()
+        waiting = self.scheduler.waiting
+        # A leap over steps for which the first of the queue is too large is so for whoever stands behind it.
+        first = waiting.head() if self.leaping and waiting.queue else None
+        if first is None:
+            self.wake()
+        else:
+            self.catch_up()
         self.scheduler.add(request, self.now_ps)
+        if first is not None and (waiting.stale or waiting.head() is not first):
+            self.wake()
 
     def release(self, request: Request) -> None:
         """The last token of a request is out."""

@@ -239,6 +239,11 @@ class Rank(Endpoint):
         return self._wave.decode_busy_ps
 
     @property
+    def leaping(self) -> bool:
+        """Whether a leap of the wave is in progress."""
+        return self._wave.leaping
+
+    @property
     def steps_due(self) -> int:
         """Decode steps of the leap in progress that are due and not taken, and with which nothing ends."""
         return self._wave.steps_due

@@ -45,15 +45,15 @@ def test_an_expired_pin_is_left_to_the_score() -> None:
 
 def test_survival_is_learnt_from_all_sessions() -> None:
     policy = Saga()
-    assert policy.survival(1) == 1.0
+    assert policy.survival.after(1) == 1.0
     for session, turns in [("a", 1), ("b", 2), ("c", 3)]:
         policy.observe(TurnAdmitted("p", session, 0.0, 100, 0))
         for turn in range(1, turns):
             policy.observe(GapEnded(gap(session, turns=turn), 1.0))
-    assert policy.survival(1) == 1.0
+    assert policy.survival.after(1) == 1.0
     policy.observe(ProgramEnded("p", 6))
     # after one turn a ended, b and c went on; after two b ended, c went on; after three c ended
-    assert [policy.survival(n) for n in (1, 2, 3, 4)] == [2 / 3, 1 / 2, 0.0, 1.0]
+    assert [policy.survival.after(n) for n in (1, 2, 3, 4)] == [2 / 3, 1 / 2, 0.0, 1.0]
 
 
 def test_the_score_weighs_age_reuse_and_size() -> None:
@@ -62,7 +62,7 @@ def test_the_score_weighs_age_reuse_and_size() -> None:
         policy.observe(TurnAdmitted(session, session, 0.0, 1, 0))
     policy.observe(GapEnded(gap("y", program="y", turns=1), 1.0))
     policy.observe(ProgramEnded("x", 1))
-    assert policy.survival(1) == 1 / 2
+    assert policy.survival.after(1) == 1 / 2
     old = gap("old", started_s=0.0, tokens=100, turns=2)  # .3 * 10/10 + .5 * 0 + .2 * 100/400 = .35
     likely_over = gap("over", started_s=6.0, tokens=100, turns=1)  # .3 * .4 + .5 * .5 + .05 = .42
     large = gap("large", started_s=5.0, tokens=400, turns=2)  # .3 * .5 + 0 + .2 = .35

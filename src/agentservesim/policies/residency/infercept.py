@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import inf
 from operator import itemgetter
 
 from agentservesim.policies.protocols import ChainView, Event, GapEnded, PinBroken, Placement, ServerView
 from agentservesim.policies.residency.gaps import Lengths
 from agentservesim.policies.residency.idleness import session_of
-from agentservesim.policies.residency.preserved import Preserved, Shelf
+from agentservesim.policies.residency.preserved import Preserved, Shelf, spare_s
 
 
 @dataclass
@@ -64,8 +63,7 @@ class InferCept:
 
     def tick(self, chains: Sequence[ChainView], server: ServerView) -> Iterable[tuple[ChainView, Placement]]:
         """Decide on what it is time for."""
-        due = self._shelves[server.index].due(server.now_s)
-        return self._decide(due, server.running_tokens, server) if due else ()
+        return self._decide(self._shelves[server.index].due(server.now_s), server.running_tokens, server)
 
     def _decide(
         self, due: Sequence[Preserved], running: int, server: ServerView
@@ -74,19 +72,16 @@ class InferCept:
         now_s, swaps = server.now_s, self.swap and self.tier in server.tiers
         wastes = []
         for one in due:
-            preserve = self._lengths.of(one.chain, now_s) * one.chain.tokens
-            discard = one.discarding(min(one.fewest, running))
+            preserve, discard = one.wastes(self._lengths.of(one.chain, now_s), running)
             wastes.append((min(preserve, discard) if self.preserve else discard, discard - preserve, one))
         wastes.sort(key=itemgetter(0), reverse=True)
-        link_s = self._link_s(server) if swaps and wastes and wastes[0][0] > 0 else 0.0
+        link_s = spare_s(self.tier, self.period_s, server) if swaps and wastes and wastes[0][0] > 0 else 0.0
         for least, margin, one in wastes:
             if link_s > 0 and least > 0:
                 link_s -= server.demote_s(self.tier, one.chain.tokens) - server.demote_s(self.tier, 0)
                 placement = Placement(self.tier)
             elif self.preserve and margin >= 0:
-                one.fewest = inf
-                if not swaps:
-                    one.good_for(margin, now_s, running, self.period_s)
+                one.good_for(None if swaps else margin, now_s, running, self.period_s)
                 if not one.pinned:
                     one.pinned = True
                     yield one.chain, Placement("hbm")
@@ -95,8 +90,3 @@ class InferCept:
                 placement = Placement("drop")
             del self._shelves[server.index][session_of(one.chain)]
             yield one.chain, placement
-
-    def _link_s(self, server: ServerView) -> float:
-        """How long the link has time within a period, or a step if that is longer."""
-        backlog_s = server.demote_s(self.tier, 0) + server.reload_s(self.tier, 0)
-        return max(self.period_s, server.step_s()) - backlog_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-from agentservesim.policies.protocols import ChainView, PinBroken
+from agentservesim.policies.protocols import ChainView, PinBroken, ServerView
 from agentservesim.policies.residency.idleness import Session, session_of
 
 
@@ -23,22 +23,24 @@ class Preserved:
     enough: float = 0.0
     fewest: float = inf
 
-    @property
-    def due_s(self) -> float:
-        """From when on it is to be decided on."""
-        return 0.0 if self.fewest < self.enough else self.look_s
+    def wastes(self, gap_s: float, running: float) -> tuple[float, float]:
+        """Token-seconds wasted by preserving it for so long, and by computing it again in chunks.
 
-    def discarding(self, running: float) -> float:
-        """Token-seconds wasted by computing it again in chunks, during which as many other tokens run."""
-        return self.recompute_s * (self.chain.tokens / 2 + running)
-
-    def good_for(self, margin: float, now_s: float, running: float, least_s: float) -> None:
-        """Discarding it wastes `margin` token-seconds more than preserving it.
-
-        Half of them are gone when the gap has gone on for so long, the other half when so much less runs.
+        While those are computed as many other tokens run, or as few as did since it was decided on.
         """
-        self.look_s = now_s + max(least_s, margin / 2 / max(self.chain.tokens, 1))
-        self.enough = running - margin / 2 / max(self.recompute_s, 1e-12)
+        tokens = self.chain.tokens
+        return gap_s * tokens, self.recompute_s * (tokens / 2 + min(self.fewest, running))
+
+    def good_for(self, margin: float | None, now_s: float, running: float, least_s: float) -> None:
+        """It is preserved: discarding it wastes `margin` token-seconds more.
+
+        Half of them are gone when the gap has gone on for so long, at least `least_s`, the other half when so
+        much less runs. If `margin` is None it is to be decided on whenever that is possible.
+        """
+        self.fewest = inf
+        if margin is not None:
+            self.look_s = now_s + max(least_s, margin / 2 / max(self.chain.tokens, 1))
+            self.enough = running - margin / 2 / max(self.recompute_s, 1e-12)
 
 
 class Shelf(dict[Session, Preserved]):
@@ -61,8 +63,14 @@ class Shelf(dict[Session, Preserved]):
     @property
     def due_s(self) -> float | None:
         """From when on something is to be decided on; None if nothing ever is."""
-        return min([one.due_s for one in self.values()], default=None)
+        due_s = [0.0 if one.fewest < one.enough else one.look_s for one in self.values()]
+        return min(due_s, default=None)
 
     def due(self, now_s: float) -> list[Preserved]:
         """What is to be decided on now."""
-        return [one for one in self.values() if one.due_s <= now_s]
+        return [one for one in self.values() if one.look_s <= now_s or one.fewest < one.enough]
+
+
+def spare_s(tier: str, period_s: float, server: ServerView) -> float:
+    """How long a tier's link has time within a period, or a step if that is longer."""
+    return max(period_s, server.step_s()) - (server.demote_s(tier, 0) + server.reload_s(tier, 0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,9 +14,10 @@ from agentservesim.policies.protocols import (
     Placement,
     ProgramEnded,
     ServerView,
-    TurnAdmitted,
 )
 from agentservesim.policies.residency.gaps import LogNormals
+from agentservesim.policies.residency.idleness import Session, session_of
+from agentservesim.policies.residency.survival import Survival
 
 
 @dataclass
@@ -38,14 +38,12 @@ class Saga:
 
     def __post_init__(self) -> None:
         self._gaps = LogNormals(self.smoothing)
-        self._turns: dict[str, dict[str, int]] = {}
-        self._returned: set[tuple[str, str]] = set()
-        self._went_on: Counter[int] = Counter()
-        self._ended: Counter[int] = Counter()
+        self.survival = Survival()
+        self._returned: set[Session] = set()
 
     def place(self, chain: ChainView, server: ServerView) -> Placement:
         """Pin for the tool's 95th percentile, down to half of it as HBM fills from 70 to 90 %."""
-        self._returned.discard((chain.program_id, chain.session_id))
+        self._returned.discard(session_of(chain))
         use = 1 - server.free_tokens / server.pool_tokens
         pressure = min(max((use - 0.7) / 0.2, 0.0), 1.0)
         until_s = chain.gap_started_s + self.ttl_s(chain.tools) * (1 - 0.5 * pressure)
@@ -58,34 +56,23 @@ class Saga:
 
     def observe(self, event: Event) -> None:
         """Learn gaps of tools, and after how many turns sessions end."""
+        self.survival.observe(event)
         if isinstance(event, GapEnded):
-            chain = event.chain
-            self._gaps.add(chain.tools, event.gap_s)
-            self._returned.add((chain.program_id, chain.session_id))
-            self._went_on[chain.turns_done] += 1
-            self._turns.setdefault(chain.program_id, {})[chain.session_id] = chain.turns_done + 1
-        elif isinstance(event, TurnAdmitted):
-            self._turns.setdefault(event.program_id, {}).setdefault(event.session_id, 1)
+            self._gaps.add(event.chain.tools, event.gap_s)
+            self._returned.add(session_of(event.chain))
         elif isinstance(event, ProgramEnded):
-            for session, turns in self._turns.pop(event.program_id, {}).items():
-                self._ended[turns] += 1
-                self._returned.discard((event.program_id, session))
-
-    def survival(self, turns: int) -> float:
-        """Share of the sessions that went on after so many turns; 1 before any was seen there."""
-        seen = self._went_on[turns] + self._ended[turns]
-        return self._went_on[turns] / seen if seen else 1.0
+            self._returned = {session for session in self._returned if session[0] != event.program_id}
 
     def rank(self, tier: str, chains: Sequence[ChainView], server: ServerView) -> list[ChainView]:
         """Sessions in their gap, highest score first; those that are back are left to LRU."""
-        away = [c for c in chains if (c.program_id, c.session_id) not in self._returned]
+        away = [c for c in chains if c[:2] not in self._returned]
         now_s = server.now_s
         ages = [now_s - c.gap_started_s for c in away]
         sizes = [c.kept_tokens[tier] for c in away]
         oldest, largest = max(ages, default=0.0) or 1.0, max(sizes, default=0) or 1
         scores = [
             self.recency * age / oldest
-            + self.reuse * (1 - self.survival(c.turns_done))
+            + self.reuse * (1 - self.survival.after(c.turns_done))
             + self.size * size / largest
             for c, age, size in zip(away, ages, sizes, strict=True)
         ]
