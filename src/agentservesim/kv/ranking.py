@@ -72,14 +72,15 @@ class Ranking:
     def _present(self) -> set[Chain]:
         """The chains that have something to keep; who goes through which segment is brought up to date."""
         paths = self._paths
-        present = {chain for sharer in self._sharers for chain in sharer.chains.values() if chain.blocks}
+        present = [chain for sharer in self._sharers for chain in sharer.chains.values() if chain.blocks]
         for chain in present:
-            if paths.get(chain) is not chain.path:
+            if chain not in paths or paths[chain] is not chain.path:
                 self._follow(chain, chain.path)
-        if len(paths) > len(present):
-            for chain in [chain for chain in paths if chain not in present]:
+        there = set(present)
+        if len(paths) > len(there):
+            for chain in [chain for chain in paths if chain not in there]:
                 self._follow(chain, ())
-        return present
+        return there
 
     def _follow(self, chain: Chain, path: Path) -> None:
         """A chain has another path, or none any more."""

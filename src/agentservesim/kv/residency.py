@@ -426,7 +426,11 @@ class Residency:
     def view(self, chain: Chain) -> ChainView:
         """What the policy sees of a session's KV."""
         pin, seen = chain.pin, chain.seen
-        until_s = None if pin is None else inf if pin.until_ps == FOREVER else to_s(pin.until_ps)
+        until_ps = None if pin is None else pin.until_ps
+        if seen is not None and until_ps == chain.seen_until_ps:
+            return seen
+        chain.seen_until_ps = until_ps
+        until_s = None if until_ps is None else inf if until_ps == FOREVER else to_s(until_ps)
         if seen is None:
             seen = chain.seen = ChainView(
                 *chain.session,
@@ -441,7 +445,7 @@ class Residency:
                 tuple(chain.past_gaps_s),
                 chain.hints,
             )
-        elif seen.pinned_until_s != until_s:
+        else:
             seen = chain.seen = seen._replace(pinned_until_s=until_s)
         return seen
 

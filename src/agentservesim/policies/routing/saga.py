@@ -38,7 +38,9 @@ class SagaRouter:
         return Choice(min(range(len(loads)), key=lambda i: (loads[i], instances[i].load)), loads)
 
     def rebalance(self, fleet: FleetView) -> Iterator[Move]:
-        """One turn for the first instance that has nothing to admit."""
+        """One turn for the first instance that has nothing to admit; a lone one has nobody to steal from."""
+        if len(self._was_empty) < 2:
+            return
         empty = [instance.waiting == 0 for instance in fleet.instances]
         before, self._was_empty = self._was_empty, empty
         if all(empty) or not any(empty):
