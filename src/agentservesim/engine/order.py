@@ -96,17 +96,16 @@ class Order:
 
     def budgets(self, requests: Sequence[RequestView], now_s: float) -> list[int]:
         """Most tokens of its prompt that each request may compute in this step, at least 1."""
-        budget, answers, request = self.policy.budget, list[Any](), None
+        budget, answers, request = self.policy.budget, list[int](), None
         try:
             for request in requests:
-                answers.append(budget(request, now_s))
+                tokens = budget(request, now_s)
+                whole = type(tokens) is int and tokens > 0
+                answers.append(tokens if whole else self._whole(request, tokens))
         except Exception as error:
             call = _call("budget", request) if request is not None else "budget()"
             raise self._failed(call, error) from error
-        return [
-            tokens if type(tokens) is int and tokens > 0 else self._whole(request, tokens)
-            for request, tokens in zip(requests, answers, strict=True)
-        ]
+        return answers
 
     def _whole(self, request: RequestView, tokens: object) -> int:
         if not isinstance(tokens, (int, float)) or tokens != tokens:

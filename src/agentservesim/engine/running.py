@@ -148,7 +148,7 @@ class Running:
         """The cap on each request in this step: the engine's, or less if the policy says so."""
         if not self._caps or self._order is None:
             return [cap] * len(requests)
-        own = self._order.budgets([seen_of(request) for request in requests], to_s(self.now_ps))
+        own = self._order.budgets([request.seen for request in requests], to_s(self.now_ps))
         return [min(tokens, cap) for tokens in own] if cap else own
 
     def _compute_chunk(self, step: Step, request: Request, new: int, joining: list[Request]) -> None:

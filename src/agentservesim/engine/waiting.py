@@ -195,7 +195,7 @@ class KeyQueue:
             return False
         self.stale = False
         entries = sorted(self.queue.values(), key=itemgetter(1))
-        keys = self._order.keys([seen_of(entry[3]) for entry in entries], to_s(now))
+        keys = self._order.keys([request.seen for *_, request in entries], to_s(now))
         heap = self._heap = [
             (key, rank, serial, request)
             for key, (_, rank, serial, request) in zip(keys, entries, strict=True)
