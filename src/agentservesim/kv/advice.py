@@ -58,7 +58,10 @@ class Advice:
 
     def next_tick_s(self, instance: int) -> float | None:
         """When the policy may have something to say at `tick`; None for never."""
-        next_s = self._call("next_tick_s", "", instance)
+        try:
+            next_s = self._policy.next_tick_s(instance)
+        except Exception as error:
+            raise self._failed("next_tick_s", "", error) from error
         if next_s is None or (isinstance(next_s, (int, float)) and abs(next_s) < FARTHEST_S):
             return next_s
         raise InputError(

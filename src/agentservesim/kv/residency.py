@@ -98,7 +98,7 @@ class Residency:
         self._hits = Hits(self._advice.min_hits)
         self._in_gap = Views(lambda: [self.view(chain) for chain in self.chains.values() if chain.in_gap])
         self._ticks = Ticks(index, kernel, self._advice, self.tick)
-        self.pins.on_break.append(lambda chain: self._observe(PinBroken(index, *chain.session)))
+        self.pins.on_break.append(self._broken)
         for tier in tiers:
             tier.sharers.append(self)
         self._rankings = self._rank() if self._advice.ranks else []
@@ -148,7 +148,8 @@ class Residency:
             return
         gap_s = to_s(self._kernel.now - chain.gap_started_ps)
         if self._advice.observes:
-            self._observe(GapEnded(self.view(chain), gap_s))
+            self._advice.observe(GapEnded(self.view(chain), gap_s))
+            self._ticks.heard()
         chain.past_gaps_s.append(gap_s)
         chain.seen = None
         chain.in_gap = False
@@ -196,11 +197,15 @@ class Residency:
         """Tell the policy that a program is done."""
         self._observe(ProgramEnded(program_id, turns))
 
+    def _broken(self, chain: Chain) -> None:
+        """A pin gave way."""
+        self._observe(PinBroken(self.index, *chain.session))
+        self._ticks.heard()
+
     def _observe(self, event: Event) -> None:
         """Tell the policy what happened."""
         if self._advice.observes:
             self._advice.observe(event)
-            self._ticks.heard()
 
     # ---- placing ------------------------------------------------------------------------------
 
