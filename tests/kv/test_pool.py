@@ -334,3 +334,11 @@ def test_what_is_referenced_alike_again_is_one_extent_again() -> None:
         pool.release(shorter)
         assert [(x.first, x.end, x.refs) for x in lane.extents] == [(0, 100, 1)]
     audit_pool(pool, [longest])
+
+
+def test_what_is_free_already_is_freed_by_nobody() -> None:
+    """Twenty blocks of one run are cached, and a holding has the first ten of them."""
+    pool, _ = watched(100)
+    path = root(20 * SIZE)
+    pool.release(put(pool, path))
+    assert pool.freed_by([put(pool, cut(path, 10 * SIZE))]) == 10

@@ -419,6 +419,9 @@ class BlockPool:
         freed = sum(holding.blocks - holding.hashed for holding in holdings)
         for lane, ranges in covered.items():
             for extent in lane.extents:
-                if len(ranges) >= extent.refs:
+                if len(ranges) == extent.refs == 1:
+                    first, end = ranges[0]
+                    freed += max(min(end, extent.end) - max(first, extent.first), 0)
+                elif len(ranges) >= extent.refs > 0:
                     freed += sum(blocks for blocks, refs in counts(extent, ranges) if refs == extent.refs)
         return freed
