@@ -268,6 +268,14 @@ DRAM = '[[memory.tiers]]\nname = "dram"\ncapacity_bytes = 1e11\n'
             "memory: a link leads to 'dramm', which is no tier; there are dram, hbm",
         ),
         (DRAM + DRAM, "memory: two tiers are called 'dram'"),
+        (
+            DRAM + '[[memory.links]]\nbetween = ["dram", "hbm"]\nkind = "pcie5-x16"\n',
+            "memory: a link names the faster tier first: 'hbm', then 'dram'",
+        ),
+        (
+            DRAM + 2 * '[[memory.links]]\nbetween = ["hbm", "dram"]\nkind = "pcie5-x16"\n',
+            "memory: two links join 'hbm' and 'dram'",
+        ),
         (DRAM.replace("dram", "hbm"), "memory: hbm is every instance's own"),
         (DRAM.replace("capacity_bytes", "capacity"), "no such setting; did you mean 'capacity_bytes'?"),
         (DRAM.replace("dram", "Main memory"), "s.toml:2: memory.tiers.0.name: must match "),

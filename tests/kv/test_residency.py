@@ -551,8 +551,13 @@ def ticking(answer: object) -> Script:
         (Script(Placement("hbm", float("inf"))), r"until_s inf"),
         (Script(Placement("hbm", budget_tokens=-1)), r"budget_tokens -1; it must be a whole number"),
         (Script(Placement("hbm", budget_tokens=0.5)), r"budget_tokens 0.5; it must"),  # type: ignore[arg-type]
-        (ticking(None), r"residency Script: tick\(\) raised TypeError"),
-        (ticking([("p7", PIN)]), r"tick\(\) named 'p7', which is no chain"),
+        (ticking(None), r"residency Script: tick\(\) returned None; it must be \(chain, placement\) pairs"),
+        (ticking([7]), r"tick\(\) named 7, which is no \(chain, placement\) pair"),
+        (
+            Script(DOWN, rank=lambda tier, chains, server: 7),
+            r"rank\(\) returned 7; it must be chains in order",
+        ),
+        (ticking([("p7", PIN)]), r"tick\(\) named \('p7', .*, which is no \(chain, placement\) pair"),
         (
             Script(spill={"hbm": "tape"}),
             r"spill from 'hbm' to 'tape': it must lead to a slower one of hbm, dram",

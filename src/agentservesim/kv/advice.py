@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -46,14 +46,11 @@ class Advice:
 
     def tick(self, chains: Sequence[ChainView], server: ServerView) -> list[tuple[ChainView, Placement]]:
         """Placements for some of the sessions in their gaps."""
-        try:
-            pairs = [(chain, placement) for chain, placement in self._policy.tick(chains, server)]
-        except Exception as error:
-            raise self._failed("tick", "", error) from error
-        for chain, placement in pairs:
-            if not isinstance(chain, ChainView):
-                raise InputError(f"{self._name}: tick() named {chain!r}, which is no chain")
-            self._checked("tick", chain, placement)
+        pairs = self._listed("tick", "(chain, placement) pairs", chains, server)
+        for pair in pairs:
+            if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], ChainView):
+                raise InputError(f"{self._name}: tick() named {pair!r}, which is no (chain, placement) pair")
+            self._checked("tick", *pair)
         return pairs
 
     def next_tick_s(self, instance: int) -> float | None:
@@ -70,10 +67,7 @@ class Advice:
 
     def rank(self, tier: str, chains: list[ChainView], server: ServerView) -> list[ChainView]:
         """Chains in the order in which a tier should evict them."""
-        try:
-            order = list(self._policy.rank(tier, chains, server))
-        except Exception as error:
-            raise self._failed("rank", "", error) from error
+        order = self._listed("rank", "chains in order", tier, chains, server)
         for chain in order:
             if not isinstance(chain, ChainView):
                 raise InputError(f"{self._name}: rank() named {chain!r}, which is no chain")
@@ -93,6 +87,15 @@ class Advice:
         """Tell the policy what happened."""
         program = event.chain.program_id if isinstance(event, GapEnded) else event.program_id
         self._call("observe", program, event)
+
+    def _listed(self, name: str, must: str, *arguments: object) -> list[Any]:
+        try:
+            answer = getattr(self._policy, name)(*arguments)
+            if isinstance(answer, Iterable):
+                return list(answer)
+        except Exception as error:
+            raise self._failed(name, "", error) from error
+        raise InputError(f"{self._name}: {name}() returned {answer!r}; it must be {must}")
 
     def _call(self, name: str, program: str, *arguments: object) -> Any:
         try:

@@ -101,13 +101,18 @@ class MemoryConfig(BaseModel):
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ValueError(f"two tiers are called '{min(twice)}'")
-        known = {HBM, *names}
+        known = [HBM, *names]
         for link in self.links:
             for end in link.between:
                 if end not in known:
                     raise ValueError(
                         f"a link leads to '{end}', which is no tier; there are {', '.join(sorted(known))}"
                     )
+            above, below = link.between
+            if known.index(above) > known.index(below):
+                raise ValueError(f"a link names the faster tier first: '{below}', then '{above}'")
+            if sum(other.between == link.between for other in self.links) > 1:
+                raise ValueError(f"two links join '{above}' and '{below}'")
         for name in names:
             if not any({HBM, name} == set(link.between) for link in self.links):
                 raise ValueError(f"tier '{name}' has no link to hbm")
