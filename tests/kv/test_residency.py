@@ -553,10 +553,6 @@ def ticking(answer: object) -> Script:
         (Script(Placement("hbm", budget_tokens=0.5)), r"budget_tokens 0.5; it must"),  # type: ignore[arg-type]
         (ticking(None), r"residency Script: tick\(\) returned None; it must be \(chain, placement\) pairs"),
         (ticking([7]), r"tick\(\) named 7, which is no \(chain, placement\) pair"),
-        (
-            Script(DOWN, rank=lambda tier, chains, server: 7),
-            r"rank\(\) returned 7; it must be chains in order",
-        ),
         (ticking([("p7", PIN)]), r"tick\(\) named \('p7', .*, which is no \(chain, placement\) pair"),
         (
             Script(spill={"hbm": "tape"}),
@@ -574,6 +570,14 @@ def test_bad_answers_are_told_in_one_line(policy: object, says: str) -> None:
     with pytest.raises(InputError, match=says) as caught:
         start(policy)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("order", "says"), [(7, "returned 7; it must be chains"), (["p7"], "named 'p7'")])
+def test_an_order_that_is_none_is_told_too(order: object, says: str) -> None:
+    rig = Rig(Script(rank=lambda tier, chains, server: order), blocks=4)
+    rig.turn("a", content(3))
+    with pytest.raises(InputError, match=rf"residency Script: rank\(\) {says}"):
+        rig.turn("b", content(3))
 
 
 def test_a_policy_may_use_tiers_where_there_are_any_and_need_them_anywhere() -> None:
