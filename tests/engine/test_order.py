@@ -87,6 +87,15 @@ def test_whatever_can_be_sorted_is_a_key(key: object) -> None:
     assert Order(Answering(key, key)).keys([TURN, TURN], 0.0) == [key, key]
 
 
+def test_keys_of_two_kinds_are_told_wherever_they_meet() -> None:
+    """Among those who wait, and between one of them and one who runs."""
+    said = "scheduler Answering: its keys cannot be compared with one another: '<' not supported"
+    order = Order(Answering(1.0, "a"))
+    assert order.is_below(0.0, TURN, 0.0)
+    with pytest.raises(InputError, match=said):
+        order.is_below(0.0, TURN, 0.0)
+
+
 @pytest.mark.parametrize("changes", ["never", "program", "queue"])
 def test_the_command_line_says_so_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], changes: str

@@ -72,6 +72,14 @@ class Order:
             raise self._no_order(request, key)
         return key
 
+    def is_below(self, key: Any, request: RequestView, now_s: float) -> bool:
+        """Whether a key is lower than that of a request."""
+        other = self.key(request, now_s)
+        try:
+            return bool(key < other)
+        except TypeError as error:
+            raise self.incomparable(error) from error
+
     def keys(self, waiting: Sequence[RequestView], now_s: float) -> list[Any]:
         """What all requests of a queue are sorted by; the policy is shown the whole of it first."""
         key, keys, request = self.policy.key, list[Any](), None

@@ -219,7 +219,7 @@ class KeyQueue:
 
     def outranks(self, request: Request, other: Request, now: int) -> bool:
         """Whether the key of a waiting request is lower than that of one that runs."""
-        return bool(self.queue[request][0] < self._order.key(seen_of(other), to_s(now)))
+        return self._order.is_below(self.queue[request][0], seen_of(other), to_s(now))
 
     def changes_at(self) -> int | None:
         """When all keys will be asked for anew, if they will be."""
