@@ -87,6 +87,8 @@ class BreakEven:
     def _candidates(self, plan: Plan, known: int) -> set[int]:
         """Ends of the stretches in which the time is concave."""
         first, last = plan[0][1], plan[-1][2]
+        if len(plan) == 1 and not self._layers and known - first * self._size <= self._prefill.step_tokens:
+            return {first, last}  # One step is enough for all of it.
         found = {first}
         for number, (tier, start, stop) in enumerate(plan):
             found.add(stop)

@@ -164,7 +164,7 @@ class Copies:
         plan: Plan = []
         hits: list[Hit] = []
         for tier in self.tiers.values():
-            if lacks is not None and tier.pool.knows(lacks):
+            if lacks is not None and tier.pool.may_have(lacks, first):
                 hit = tier.pool.lookup(path, end, first)
                 lacks = hit.dead_end
                 if hit.blocks > first:

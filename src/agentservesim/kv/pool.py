@@ -329,10 +329,15 @@ class BlockPool:
         remove = self._queue.remove
         for lane, first, end in ranges:
             extents = lane.extents
-            if len(extents) == 1 and extents[0].first == first and extents[0].end == end:
-                low, high = 0, 1
-            else:
-                low, high = lane.cut(first, end)
+            extent = extents[0]
+            if len(extents) == 1 and extent.first == first and extent.end == end:
+                if extent.refs == 0:
+                    remove(extent)
+                    extent.condemned = False
+                    self.free -= end - first
+                extent.refs += 1
+                continue
+            low, high = lane.cut(first, end)
             for extent in extents[low:high]:
                 if extent.refs == 0:
                     remove(extent)
@@ -392,9 +397,12 @@ class BlockPool:
         """Blocks that can be taken without anybody being asked or told."""
         return self._blanks + self._queue.condemned_blocks if self.is_watched else self.free
 
-    def knows(self, segment: Segment) -> bool:
-        """Whether blocks of a segment are here, or somebody is about to write some."""
-        return segment in self._segments
+    def may_have(self, segment: Segment, block: int) -> bool:
+        """Whether blocks of a segment from this one on may be here: it costs less than to look them up."""
+        home = self._segments.get(segment)
+        if home is None:
+            return False
+        return bool(home.writers) or any(lane.extents[-1].end > block for lane in home.lanes)
 
     @property
     def used(self) -> int:

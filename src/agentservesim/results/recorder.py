@@ -151,7 +151,7 @@ class _Numbers:
     """Rows of `width` whole numbers, 8 bytes each."""
 
     def __init__(self, width: int) -> None:
-        self._width = width
+        self.width = width
         self._pack = struct.Struct(f"{width}q").pack
         self._bytes = bytearray()
 
@@ -165,31 +165,32 @@ class _Numbers:
 
     def rows(self) -> NDArray[np.int64]:
         """All rows, of shape (rows, width)."""
-        return np.array(np.frombuffer(self._bytes, dtype=np.int64)).reshape(-1, self._width)
+        return np.array(np.frombuffer(self._bytes, dtype=np.int64)).reshape(-1, self.width)
 
 
 class _Records:
     """Records of one kind, named tuples of texts and integers."""
 
     def __init__(self, kind: type[Any]) -> None:
-        kinds = list(get_type_hints(kind).items())
-        self._names = [name for name, _ in kinds]
-        self._texts: list[tuple[int, list[str]]] = [(i, []) for i, (_, of) in enumerate(kinds) if of is str]
-        self._places = [place for place, (_, of) in enumerate(kinds) if of is int]
-        self._numbers_of = itemgetter(*self._places)
-        self._numbers = _Numbers(len(self._places))
+        kinds = get_type_hints(kind)
+        self._fields = list(kinds)
+        places = [[i for i, name in enumerate(kinds) if kinds[name] is of] for of in (str, int)]
+        self._places = [place for part in places for place in part]
+        self._texts_of, self._numbers_of = (itemgetter(*part) for part in places)
+        self._texts: list[tuple[str, ...]] = []
+        self._numbers = _Numbers(len(places[1]))
 
     def add(self, record: tuple[Any, ...]) -> None:
         """Keep the values of a record."""
         if self._numbers.add(self._numbers_of(record)):
-            for place, column in self._texts:
-                column.append(record[place])
+            self._texts.append(self._texts_of(record))
 
     def columns(self) -> Columns:
         """The columns by field."""
-        numbers = zip(self._places, np.ascontiguousarray(self._numbers.rows().T), strict=True)
-        columns: dict[int, list[str] | NDArray[np.int64]] = {**dict(self._texts), **dict(numbers)}
-        return {name: columns[place] for place, name in enumerate(self._names)}
+        texts = [[row[i] for row in self._texts] for i in range(len(self._places) - self._numbers.width)]
+        numbers = np.ascontiguousarray(self._numbers.rows().T)
+        columns = dict(zip(self._places, [*texts, *numbers], strict=True))
+        return {name: columns[place] for place, name in enumerate(self._fields)}
 
 
 def _append(rows: array[int], row: Sequence[int], record: TurnRecord | StepRecord) -> None:
