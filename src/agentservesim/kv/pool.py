@@ -402,7 +402,10 @@ class BlockPool:
         home = self._segments.get(segment)
         if home is None:
             return False
-        return bool(home.writers) or any(lane.extents[-1].end > block for lane in home.lanes)
+        for lane in home.lanes:
+            if lane.extents[-1].end > block:
+                return True
+        return bool(home.writers)
 
     @property
     def used(self) -> int:
