@@ -57,6 +57,7 @@ ILLUSTRATIONS = {
     "calibration.md": [
         "agentservesim profile llama-3.1-8b --out my-tables",
         "agentservesim calibrate monday.steps.jsonl tuesday.steps.jsonl.gz --out mine.json",
+        "host_overhead_s        0.002478 +- 4.5e-05    Host time of every step.",
     ],
     "hardware.md": [
         "linear layers and small kernels, 1 tokens           10.056 ms    10.615 ms    -5.3%",

@@ -139,8 +139,8 @@ def test_memory_is_shared_out_as_the_recorded_version_does(
     requests = [_request(0.0, 0.1, 0.2)]
     silent = read_run(_write(tmp_path / "silent", requests, vllm_version=version))
     told = read_run(_write(tmp_path / "told", requests, kv_cache={"gpu_memory_utilization": 0.5}))
-    assert rerun.instance_of(silent, None, 1.0).gpu_memory_utilization == share
-    assert rerun.instance_of(told, None, 1.0).gpu_memory_utilization == 0.5
+    assert rerun.instance_of(silent, {}).gpu_memory_utilization == share
+    assert rerun.instance_of(told, {}).gpu_memory_utilization == 0.5
 
 
 def _client(at: float, first: float, last: float, **other: object) -> dict[str, object]:

@@ -19,12 +19,19 @@ if TYPE_CHECKING:
 
 
 def calibrate(
-    logs: Annotated[list[Path], typer.Argument(help="Step logs of a real engine: NAME.steps.jsonl[.gz].")],
+    logs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="LOG...",
+            help="Step logs of a real engine (NAME.steps.jsonl[.gz]), or folders of recorded runs.",
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="File to write, for --calibration of run and validate.")] = Path(
         "calibration.json"
     ),
     hold_out: Annotated[
-        float, typer.Option(min=0.0, max=0.5, help="Share of the steps that is not fitted, only judged.")
+        float,
+        typer.Option(min=0.0, max=0.5, help="Share of steps or requests that is not fitted, only judged."),
     ] = 0.2,
     model: Annotated[
         str, typer.Option(help="With --gpu: fit the host and the machine's speed to this model's operators.")
@@ -32,7 +39,31 @@ def calibrate(
     gpu: Annotated[str, typer.Option(help="With --model: the accelerator that the log is of.")] = "",
     tables: Annotated[Path | None, typer.Option(help="Operator tables that price the operators.")] = None,
 ) -> None:
-    """Fit step times and front-end latencies to the step logs of a real engine."""
+    """Fit step times and front-end latencies to logs of a real engine.
+
+    A step log says what each step took; a recorded run (meta.json and requests.jsonl, as for validate) what
+    each request saw. From the latter come factors on operators, host overheads and the front end.
+    """
+    folders = [path for path in logs if path.is_dir()]
+    if folders and (len(folders) < len(logs) or model or gpu):
+        raise InputError(
+            "calibrate: a folder of a recorded run says its model and gpu, and takes no step logs beside it"
+        )
+    found = _of_requests(logs, tables, hold_out) if folders else _of_steps(logs, model, gpu, tables, hold_out)
+    _print(found)
+    found.write(out)
+    print(f"written to {out}", file=sys.stderr)
+
+
+def _of_requests(folders: Sequence[Path], tables: Path | None, hold_out: float) -> Calibration:
+    from agentservesim.validation import fit_requests, read_run
+
+    return fit_requests([read_run(folder) for folder in folders], tables, hold_out)
+
+
+def _of_steps(
+    logs: Sequence[Path], model: str, gpu: str, tables: Path | None, hold_out: float
+) -> Calibration:
     from agentservesim.calibration import fit_linear, front_end, read_step_log, read_turns, turns_beside
 
     if bool(model) != bool(gpu):
@@ -48,9 +79,7 @@ def calibrate(
         in_s = sum(ends.in_s for ends in watched) / len(watched)
         out_s = sum(ends.out_s for ends in watched) / len(watched)
         found = found.model_copy(update={"front_end": type(watched[0])(in_s=in_s, out_s=out_s)})
-    _print(found)
-    found.write(out)
-    print(f"written to {out}", file=sys.stderr)
+    return found
 
 
 def _of_deployment(
@@ -79,17 +108,17 @@ def _of_deployment(
 
 
 def _print(found: Calibration) -> None:
-    part = found.linear or found.host
-    assert part is not None
-    for name, field in type(part).model_fields.items():
-        print(f"{name:<20}{getattr(part, name):>12.4g}  {field.description}")
-    if found.front_end is not None:
-        for name, field in type(found.front_end).model_fields.items():
-            print(f"{'front end ' + name:<20}{getattr(found.front_end, name):>12.4g}  {field.description}")
+    parts = [("", part) for part in (found.linear, found.host, found.factors) if part is not None]
+    for prefix, part in [*parts, *([("front end ", found.front_end)] if found.front_end else [])]:
+        for name, field in type(part).model_fields.items():
+            spread = found.spreads.get("frontend_in_s" if prefix and name == "in_s" else name)
+            spread_text = "" if spread is None else f" +- {spread:<9.2g}"
+            print(f"{prefix + name:<20}{getattr(part, name):>12.4g}{spread_text}  {field.description}")
     for label, error in (("fitted", found.fitted), ("held out", found.held_out)):
         if error is not None:
-            print(f"{label}: {error.steps:,} steps, each {error.mape:.1%} off, sum {error.total:+.2%}")
-    print(f"spread of the logs' speeds: {found.speed_spread:.1%}; of steps: {found.step_spread:.1%}")
+            print(f"{label}: {error}")
+    if found.linear is not None or found.factors is None:
+        print(f"spread of the logs' speeds: {found.speed_spread:.1%}; of steps: {found.step_spread:.1%}")
 
 
 def profile(
@@ -137,7 +166,7 @@ def validate(
         Path | None, typer.Option("--tables", help="Operator tables, of one accelerator or of several.")
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="For step logs: what `calibrate` found in other runs.")
+        Path | None, typer.Option(help="What `calibrate` found in other runs; step logs need one.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the comparison and pictures of the load.")
@@ -156,7 +185,7 @@ def validate(
 
     logs = [path for path in runs if ".steps.jsonl" in path.name]
     predictions = _predictions(logs, calibration)
-    reports = [validate_run(folder, tables) for folder in runs if folder not in logs]
+    reports = [validate_run(folder, tables, calibration) for folder in runs if folder not in logs]
     if out is not None:
         write_validation(reports, out)
     if as_json:

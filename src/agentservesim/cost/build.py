@@ -69,7 +69,8 @@ def build_cost(
     """
     found = read_calibration(config.calibration) if config.calibration else None
     if found is not None:
-        config = config.model_copy(update=found.settings())
+        speed = {"step_time_scale": config.step_time_scale * found.step_time_scale}
+        config = config.model_copy(update=found.settings() | speed)
     on = Deployment(
         _model(config),
         load_accelerator(config.gpu),
@@ -139,6 +140,8 @@ def _step_time(
         prefill_ps=on.stages * to_ps(config.prefill_overhead_s),
         graphs=graphs,
         scale=config.step_time_scale,
+        linear=config.linear_scale,
+        attention=config.attention_scale,
         engines=on.engines,
         work_ps=to_ps(config.host_work_s),
         sequence_work_ps=to_ps(config.host_work_per_sequence_s),

@@ -26,6 +26,13 @@ class HostTimes(_Part):
     prefill_overhead_s: float = Field(ge=0.0, le=1.0, description="What a step with prefill adds.")
 
 
+class Factors(_Part):
+    """What operators take beside their tables or roofline: factors by class."""
+
+    linear_scale: float = Field(gt=0.0, le=100.0, description="Factor on linear layers, experts and head.")
+    attention_scale: float = Field(gt=0.0, le=100.0, description="Factor on attention.")
+
+
 class FrontEnd(_Part):
     """The way of a request into the engine, and of a token out of it."""
 
@@ -42,16 +49,47 @@ class StepError(_Part):
     p95: float = Field(ge=0.0, description="95th percentile of it.")
     total: float = Field(description="Relative error of the sum.")
 
+    def __str__(self) -> str:
+        return f"{self.steps:,} steps, each {self.mape:.1%} off, sum {self.total:+.2%}"
+
+
+class FigureError(_Part):
+    """Relative errors of a figure of requests: of its mean, and mean absolute of single requests."""
+
+    mean: float = Field(description="Relative error of the mean.")
+    mape: float = Field(ge=0.0, description="Mean absolute relative error of a request.")
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.1%} (each {self.mape:.1%})"
+
+
+class RequestError(_Part):
+    """Errors of simulated requests."""
+
+    requests: int = Field(ge=1, description="Requests compared.")
+    ttft: FigureError = Field(description="Time to first token.")
+    tpot: FigureError | None = Field(None, description="Time per output token, where there are several.")
+    e2e: FigureError = Field(description="From arrival to last token.")
+
+    def __str__(self) -> str:
+        tpot = "" if self.tpot is None else f", TPOT {self.tpot}"
+        return f"{self.requests:,} requests, mean TTFT {self.ttft}{tpot}, E2E {self.e2e}"
+
 
 class Calibration(_Part):
-    """A fit to a real engine. `linear` is a step-time model of its own; `host` corrects another one."""
+    """A fit to a real engine. `linear` is a step-time model of its own; `host` and `factors` correct
+    another one."""
 
     format: Literal["agentservesim.calibration"] = "agentservesim.calibration"
     version: Literal[1] = 1
     fitted_to: tuple[str, ...] = Field(min_length=1, description="Logs that were used.")
     linear: Coefficients | None = Field(None, description="Six coefficients of a step.")
     host: HostTimes | None = Field(None, description="Host overheads and the machine's speed.")
+    factors: Factors | None = Field(None, description="Factors on operators, by class.")
     front_end: FrontEnd | None = Field(None, description="Front-end latencies, where clients were watched.")
+    spreads: dict[str, float] = Field(
+        default_factory=dict, description="Standard errors of what was fitted to requests, by setting."
+    )
     speed_spread: float = Field(
         0.0,
         ge=0.0,
@@ -61,14 +99,20 @@ class Calibration(_Part):
     step_spread: float = Field(
         0.0, ge=0.0, le=10.0, description="Relative standard deviation of a step around its prediction."
     )
-    fitted: StepError = Field(description="Errors of the steps that were used.")
-    held_out: StepError | None = Field(None, description="Errors of the steps that were held out.")
+    fitted: StepError | RequestError = Field(description="Errors of the steps or requests that were used.")
+    held_out: StepError | RequestError | None = Field(None, description="Errors of those held out.")
+
+    @property
+    def step_time_scale(self) -> float:
+        """The machine's speed, by which a setting of the same name is multiplied."""
+        return 1.0 if self.host is None else self.host.step_time_scale
 
     def settings(self) -> dict[str, float]:
         """The settings of `CostConfig` that were fitted."""
-        host = {} if self.host is None else self.host.model_dump()
-        ends = self.front_end
-        return host | ({} if ends is None else {"frontend_in_s": ends.in_s, "frontend_out_s": ends.out_s})
+        parts = [part.model_dump() for part in (self.host, self.factors) if part is not None]
+        if self.front_end is not None:
+            parts.append({"frontend_in_s": self.front_end.in_s, "frontend_out_s": self.front_end.out_s})
+        return {name: value for part in parts for name, value in part.items()}
 
     def write(self, path: Path) -> None:
         """Save as JSON. Raises InputError if the file cannot be written."""

@@ -127,6 +127,10 @@ class CostConfig(BaseModel):
         le=100.0,
         description="Factor on the accelerator's part of every step: a machine's speed.",
     )
+    linear_scale: float = Field(
+        1.0, gt=0.0, le=100.0, description="Factor on linear layers, experts and head, besides."
+    )
+    attention_scale: float = Field(1.0, gt=0.0, le=100.0, description="Factor on attention, besides.")
     host_overhead_s: float = Field(
         0.0,
         ge=0.0,

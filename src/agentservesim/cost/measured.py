@@ -52,7 +52,7 @@ class Experts(NamedTuple):
     dtype: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measured:
     """Operators of one accelerator; times are microseconds."""
 

@@ -41,7 +41,8 @@ class Host:
 
     step_ps: host time of every step that the accelerator waits for. prefill_ps: what a step with
     chunks adds. graphs: token counts with a captured CUDA graph, ascending; smaller batches are
-    padded to them. scale: factor on the accelerator's part of every step. engines: data-parallel engines
+    padded to them. scale: factor on the accelerator's part of every step; linear and attention: factors on
+    its linear layers, experts and head, and on its attention, besides. engines: data-parallel engines
     that go in step with this one, itself included.
 
     work_ps and sequence_work_ps: the host's own work for a step and for each sequence in it (scheduling,
@@ -53,6 +54,8 @@ class Host:
     prefill_ps: int = 0
     graphs: tuple[int, ...] = ()
     scale: float = 1.0
+    linear: float = 1.0
+    attention: float = 1.0
     engines: int = 1
     work_ps: int = 0
     sequence_work_ps: int = 0

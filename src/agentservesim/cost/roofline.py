@@ -30,7 +30,8 @@ IDEAL = {
 
 
 class Roofline(OperatorStepTime):
-    """Step time of a deployment from its spec sheet."""
+    """Step time of a deployment from its spec sheet. No factor on a class of operators makes it faster than
+    that."""
 
     def __init__(
         self,
@@ -42,6 +43,9 @@ class Roofline(OperatorStepTime):
         self._groups = deployment.groups
         self._efficiency = efficiency
         self._unit = PS_PER_S * host.scale
+        self._linear = max(host.linear, efficiency.compute, efficiency.bandwidth)
+        attention = max(host.attention, efficiency.attention_compute, efficiency.bandwidth)
+        self._attention_unit = self._unit * attention
         self._links = Collectives.of(deployment)
         self._state_bytes = deployment.model.state_bytes(deployment.ranks)
         self._rate = deployment.accelerator.memory_bytes_per_s * efficiency.bandwidth
@@ -58,7 +62,8 @@ class Roofline(OperatorStepTime):
             return 0
         seconds = self._links.layers_s(self._on.model, tokens)
         for group in self._groups:
-            seconds += group.count * (self._efficiency.layer_s + self._layer_s(group, tokens))
+            layer_s = self._efficiency.layer_s + self._layer_s(group, tokens)
+            seconds += group.count * layer_s * self._linear
         return round(seconds * self._unit)
 
     def shared_ps(self, tokens: int, received: int) -> int:
@@ -68,7 +73,7 @@ class Roofline(OperatorStepTime):
         seconds = self._links.exchange_s(self._on.model, received)
         for group in self._groups:
             if group.feed_forward.experts:
-                seconds += group.count * self._experts_s(group.feed_forward, tokens)
+                seconds += group.count * self._experts_s(group.feed_forward, tokens) * self._linear
         return round(seconds * self._unit)
 
     def _layer_s(self, group: LayerGroup, tokens: int) -> float:
@@ -104,8 +109,8 @@ class Roofline(OperatorStepTime):
         moved = width * model.hidden * DTYPE_BYTES[model.dtype] + sampled * width * self._activation_bytes
         flops = 2 * sampled * width * model.hidden
         gemm = max(moved / self._rate, flops / (self._on.accelerator.bf16_flops * self._efficiency.compute))
-        seconds = gemm + self._efficiency.sampler_s + self._links.gather_s(model, sampled)
-        return round(seconds * self._unit)
+        seconds = (gemm + self._efficiency.sampler_s) * self._linear
+        return round((seconds + self._links.gather_s(model, sampled)) * self._unit)
 
     def decode_cells(self, rows: int) -> CellPrices:
         """Attention of decode rows: each pays for the KV it reads, whatever the others do."""
@@ -124,7 +129,7 @@ class Roofline(OperatorStepTime):
         """Picoseconds of a group's layers per token of a decode row's context."""
         moved = group.attention.kv_numbers() * self._on.kv_number_bytes / self._rate
         flops = group.attention.flops_a_token / self._attention_rate
-        return round(group.count * max(moved, flops) * self._unit)
+        return round(group.count * max(moved, flops) * self._attention_unit)
 
     def mixed_ps(self, batch: Batch) -> int:
         """Attention of chunks and the decode rows beside them, row by row."""
@@ -148,7 +153,7 @@ class Roofline(OperatorStepTime):
             read = new + history if window is None else new + min(history, window)
             moved = read * group.attention.kv_numbers() * self._on.kv_number_bytes / self._rate
             seconds += group.count * max(flops, moved)
-        return round(seconds * self._unit) + self.state_ps(new)
+        return round(seconds * self._attention_unit) + self.state_ps(new)
 
     def state_ps(self, tokens: int) -> int:
         """Recurrent layers over `tokens` tokens of a sequence: its state is read and written once."""
@@ -159,4 +164,5 @@ class Roofline(OperatorStepTime):
             for group in self._groups
             if isinstance(group.attention, Recurrence)
         )
-        return round(max(2 * self._state_bytes / self._rate, flops / self._attention_rate) * self._unit)
+        seconds = max(2 * self._state_bytes / self._rate, flops / self._attention_rate)
+        return round(seconds * self._attention_unit)

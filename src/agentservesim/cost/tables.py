@@ -60,11 +60,11 @@ class Tables(OperatorStepTime):
 
     def __init__(self, deployment: Deployment, tables: StepTables, host: Host) -> None:
         self._on = deployment
-        self._scale = host.scale
+        self._scale, self._linear = host.scale, _PS_PER_US * host.linear
         self._tables = tables
         self._floor = Roofline(deployment, Efficiency(**IDEAL), Host(scale=host.scale))
         self._links = Collectives.of(deployment)
-        unit = _PS_PER_US * host.scale
+        unit = _PS_PER_US * host.scale * host.attention
         self._launch_ps = round(tables.launch_us * unit)
         self._merged_ps = round(tables.merged_us * unit)
         self._chunks = ChunkPrices(tables.chunks, unit, self._floor.chunk_ps)
@@ -78,7 +78,7 @@ class Tables(OperatorStepTime):
             return 0
         us = float(self._tables.dense.at([tokens])[0])
         links_ps = self._links.layers_s(self._on.model, tokens) * PS_PER_S
-        measured = round((us * _PS_PER_US + links_ps) * self._scale)
+        measured = round((us * self._linear + links_ps) * self._scale)
         return max(measured, self._floor.dense_ps(tokens))
 
     def shared_ps(self, tokens: int, received: int) -> int:
@@ -87,7 +87,7 @@ class Tables(OperatorStepTime):
             return 0
         us = float(self._tables.experts.at([tokens])[0])
         links_ps = self._links.exchange_s(self._on.model, received) * PS_PER_S
-        measured = round((us * _PS_PER_US + links_ps) * self._scale)
+        measured = round((us * self._linear + links_ps) * self._scale)
         return max(measured, self._floor.shared_ps(tokens, received))
 
     def head_ps(self, sampled: int) -> int:
@@ -96,7 +96,7 @@ class Tables(OperatorStepTime):
             return 0
         us = float(self._tables.head.at([sampled])[0])
         links_ps = self._links.gather_s(self._on.model, sampled) * PS_PER_S
-        return max(round((us * _PS_PER_US + links_ps) * self._scale), self._floor.head_ps(sampled))
+        return max(round((us * self._linear + links_ps) * self._scale), self._floor.head_ps(sampled))
 
     def decode_cells(self, rows: int) -> CellPrices:
         """Attention of decode rows alone."""

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from agentservesim.validation.figures import UNQUEUED_S, Figures, Side, Timeline, figures, timeline
+from agentservesim.validation.figures import (
+    UNQUEUED_S,
+    Figures,
+    Side,
+    Timeline,
+    figures,
+    recorded_side,
+    timeline,
+)
+from agentservesim.validation.fitting import fit_requests
 from agentservesim.validation.recording import Recording, read_run
 from agentservesim.validation.report import (
     NUDGE,
@@ -29,6 +38,7 @@ __all__ = [
     "Row",
     "ValidationReport",
     "by_figure",
+    "fit_requests",
     "label",
     "print_validation",
     "read_run",
@@ -39,19 +49,21 @@ __all__ = [
 _BINS = 60
 
 
-def validate_run(run_dir: Path, tables: Path | None = None) -> ValidationReport:
+def validate_run(
+    run_dir: Path, tables: Path | None = None, calibration: Path | None = None
+) -> ValidationReport:
     """Replay a recorded run and compare.
 
     `tables` is a folder of operator tables of the run's model and accelerator, or one that holds such
     folders as `<accelerator>/<model>/<type>`; without it the default step times of `CostConfig` apply. All
-    engine constants are its defaults, the same for every run. KV blocks are pinned to what the run
-    recorded, if it did.
+    engine constants are its defaults, the same for every run, or what `calibration` found in other runs.
+    KV blocks are pinned to what the run recorded, if it did.
     Raises InputError for a folder that is no run, an unknown model or accelerator, or unreadable tables.
     """
     run = read_run(run_dir)
-    folder = None if tables is None else tables_of(run, tables)
-    simulated, provenance = replay(run, folder, 1.0)
-    recorded = _recorded(run)
+    given = {"tables": None if tables is None else tables_of(run, tables), "calibration": calibration}
+    simulated, provenance = replay(run, given)
+    recorded = recorded_side(run)
     none = np.zeros(len(run.arrival), dtype=bool)
     easy = none if run.queued is None else recorded.scheduled - run.queued < UNQUEUED_S
     hard = none if run.queued is None else ~easy
@@ -60,7 +72,7 @@ def validate_run(run_dir: Path, tables: Path | None = None) -> ValidationReport:
         return figures(run, side, easy, hard)
 
     real, ours = of(recorded), of(simulated)
-    slow, fast = (of(replay(run, folder, 1.0 + sign * NUDGE)[0]) for sign in (1, -1))
+    slow, fast = (of(replay(run, {**given, "step_time_scale": 1.0 + sign * NUDGE})[0]) for sign in (1, -1))
     rows = tuple(
         Row(
             figure=key[0],
@@ -91,11 +103,6 @@ def validate_run(run_dir: Path, tables: Path | None = None) -> ValidationReport:
         simulated=lines[1],
         notes=_notes(run),
     )
-
-
-def _recorded(run: Recording) -> Side:
-    scheduled = run.arrival if run.scheduled is None else run.scheduled
-    return Side(run.arrival, scheduled, run.first_token, run.last_token, run.cached_tokens)
 
 
 def _relative(value: float, reference: float) -> float:

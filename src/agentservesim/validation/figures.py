@@ -28,6 +28,12 @@ class Side:
     cached_tokens: NDArray[np.int64] | None = None
 
 
+def recorded_side(run: Recording) -> Side:
+    """What was recorded."""
+    scheduled = run.arrival if run.scheduled is None else run.scheduled
+    return Side(run.arrival, scheduled, run.first_token, run.last_token, run.cached_tokens)
+
+
 @dataclass(frozen=True)
 class Timeline:
     """Means over bins of equal width. `edges` are their borders in seconds; output in tokens a second."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -33,13 +34,13 @@ from agentservesim.workload.content import ContentTree
 from agentservesim.workload.hashes import HashIndex
 
 
-def replay(run: Recording, tables: Path | None, scale: float) -> tuple[Side, dict[str, str]]:
+def replay(run: Recording, changes: Mapping[str, object]) -> tuple[Side, dict[str, str]]:
     """What becomes of the run's requests, and where the numbers come from.
 
-    `scale` is a factor on the accelerator's part of every step. Requests recorded by their clients pass
-    the front end.
+    `changes` are settings of an instance that the run does not say. Requests recorded by their clients
+    pass the front end.
     """
-    engine = instance_of(run, tables, scale)
+    engine = instance_of(run, changes)
     cost = build_cost(
         engine,
         block_size=engine.block_size,
@@ -102,8 +103,8 @@ _LIMITS = (
 """Settings that are taken as the engine was given them."""
 
 
-def instance_of(run: Recording, tables: Path | None, scale: float) -> InstanceConfig:
-    """The recorded server, its steps `scale` times as long; what the run does not say has its default."""
+def instance_of(run: Recording, changes: Mapping[str, object]) -> InstanceConfig:
+    """The recorded server, with `changes`; what neither says has its default."""
     scheduler, cache = run.section("resolved_config", "scheduler_config"), run.section("kv_cache")
     version = str(run.meta.get("vllm_version", "0.19"))
     kv_dtype = run.settings.get("kv_cache_dtype")
@@ -119,8 +120,7 @@ def instance_of(run: Recording, tables: Path | None, scale: float) -> InstanceCo
         or _memory_default(version),
         "num_gpu_blocks": cache.get("num_gpu_blocks"),
         "kv_cache_dtype": "fp8" if str(kv_dtype).startswith("fp8") else kv_dtype,
-        "tables": tables,
-        "step_time_scale": scale,
+        **changes,
     }
     given = {name: value for name, value in values.items() if value is not None}
     return validate(InstanceConfig, Settings(given, source=run.source))
