@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from agentservesim.cost.accelerators import load_accelerator
 from agentservesim.cost.base import StepTime
@@ -12,14 +13,14 @@ from agentservesim.cost.composed import compose, fitted_efficiency
 from agentservesim.cost.config import CostConfig
 from agentservesim.cost.deployment import Deployment, Network
 from agentservesim.cost.linear import Linear
-from agentservesim.cost.measured import Unmeasured, load_measured
+from agentservesim.cost.measured import Measured, Unmeasured, load_measured
 from agentservesim.cost.modelnames import load_model
 from agentservesim.cost.models import Model
 from agentservesim.cost.operators import Host
 from agentservesim.cost.power import Power, power_of
 from agentservesim.cost.roofline import Roofline
 from agentservesim.cost.tablefiles import read_tables, step_tables
-from agentservesim.cost.tables import Tables
+from agentservesim.cost.tables import StepTables, Tables
 from agentservesim.model import InputError, to_ps
 from agentservesim.releases import BatchLimits, EngineVersion, capture_sizes
 
@@ -132,6 +133,11 @@ def _model(config: CostConfig) -> Model:
     return model
 
 
+@lru_cache(maxsize=16)
+def _composed(on: Deployment, measured: Measured) -> StepTables:
+    return compose(on, measured)
+
+
 def _step_time(
     config: CostConfig, on: Deployment, graphs: tuple[int, ...], overlapped: bool
 ) -> tuple[StepTime, str]:
@@ -156,7 +162,7 @@ def _step_time(
         why = "asked for"
     elif measured is not None:
         try:
-            tables = compose(on, measured)
+            tables = _composed(on, measured)
             return Tables(on, tables, host), f"tables: {tables.source}"
         except Unmeasured as lacking:
             why = f"not measured on {on.accelerator.name}: {lacking}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, reduce
+from functools import reduce
 from itertools import product
 
 import numpy as np
@@ -42,7 +42,6 @@ _SAMPLER_BYTES = 8
 GPUs (RTX 4090, RTX PRO 6000) with 128,256 words, 25 us and about two passes over float32 logits."""
 
 
-@lru_cache(maxsize=16)
 def compose(on: Deployment, measured: Measured) -> StepTables:
     """Tables of a deployment. Raises Unmeasured, saying which, for operators that were not measured."""
     return _Composer(on, measured).tables()
