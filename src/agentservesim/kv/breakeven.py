@@ -52,6 +52,11 @@ class BreakEven:
         """The block at which to stop loading, for a prompt of `known` tokens; of equals the last."""
         best, least_ps = plan[0][1], inf
         step, size = self._prefill.step_tokens, self._size
+        if len(plan) == 1 and not self._layers and known - best * size <= step:
+            # One step is enough for all of it: the time is concave from the first end to the last.
+            last = plan[0][2]
+            all_ps = self._load_ps(plan) + self._step_ps(last * size, known)
+            return last if all_ps <= self._step_ps(best * size, known) else best
         step_ps = self._prefill.chunk_ps(step, 0)
         for end in sorted(self._candidates(plan, known), reverse=True):
             # The sooner the load ends, the more steps there are, none cheaper than without a history.
@@ -87,8 +92,6 @@ class BreakEven:
     def _candidates(self, plan: Plan, known: int) -> set[int]:
         """Ends of the stretches in which the time is concave."""
         first, last = plan[0][1], plan[-1][2]
-        if len(plan) == 1 and not self._layers and known - first * self._size <= self._prefill.step_tokens:
-            return {first, last}  # One step is enough for all of it.
         found = {first}
         for number, (tier, start, stop) in enumerate(plan):
             found.add(stop)

@@ -177,17 +177,18 @@ class _Records:
         places = [[i for i, name in enumerate(kinds) if kinds[name] is of] for of in (str, int)]
         self._places = [place for part in places for place in part]
         self._texts_of, self._numbers_of = (itemgetter(*part) for part in places)
-        self._texts: list[tuple[str, ...]] = []
+        self._texts: list[str] = []
         self._numbers = _Numbers(len(places[1]))
 
     def add(self, record: tuple[Any, ...]) -> None:
         """Keep the values of a record."""
         if self._numbers.add(self._numbers_of(record)):
-            self._texts.append(self._texts_of(record))
+            self._texts += self._texts_of(record)
 
     def columns(self) -> Columns:
         """The columns by field."""
-        texts = [[row[i] for row in self._texts] for i in range(len(self._places) - self._numbers.width)]
+        width = len(self._places) - self._numbers.width
+        texts = [self._texts[i::width] for i in range(width)]
         numbers = np.ascontiguousarray(self._numbers.rows().T)
         columns = dict(zip(self._places, [*texts, *numbers], strict=True))
         return {name: columns[place] for place, name in enumerate(self._fields)}
