@@ -12,7 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agentservesim.engine.config import EngineConfig
+from agentservesim.engine.scheduler import Scheduler
 from agentservesim.engine.seen import Seen
+from agentservesim.engine.step import Step
 from agentservesim.kv.config import MemoryConfig
 from agentservesim.model import Path, Program, Segment
 from agentservesim.policies import list_policies, load_policy
@@ -28,7 +30,7 @@ from agentservesim.policies.protocols import (
 from agentservesim.policies.scheduling import AutellixMlfq, Fcfs, Plas, ProgramFcfs
 from agentservesim.testing.playing import Outcome, play
 from agentservesim.testing.residency_cases import Case, draw_case
-from tests.fleet.parts import SYNC, PerToken, after, chain, instance, program, serve, turn
+from tests.fleet.parts import SYNC, PerToken, S, after, chain, instance, program, serve, turn
 
 NAMES = sorted(list_policies("scheduler"))
 RESIDENCIES = ("lru", "pin-always", "ttl,ttl_s=0.2", "continuum")
@@ -88,6 +90,26 @@ def test_keys_that_do_not_change_do_not_end_a_leap(name: str) -> None:
         return serve(programs, specs, scheduler=load_policy("scheduler", policy)).counts.leaps
 
     assert leaps(name) == leaps("fcfs") <= 12
+
+
+@pytest.mark.parametrize("name", ["fcfs", "program-fcfs", "plas", "saga"])
+def test_who_joins_behind_a_request_that_finds_no_room_does_not_end_a_leap(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two requests decode for 1,000 steps of 2 s; one waits from the third second on, and then 40 more."""
+    decided = []
+    schedule = Scheduler.schedule
+
+    def counted(scheduler: Scheduler, now: int, one_by_one: bool) -> Step | None:
+        if now < 1000 * S:
+            decided.append(now)
+        return schedule(scheduler, now, one_by_one)
+
+    monkeypatch.setattr(Scheduler, "schedule", counted)
+    programs = [chain(f"p{i:02}", [1000 if i < 2 else 1], arrival_s=i) for i in range(43)]
+    specs = [instance(engine=SMALL, step_time=PerToken(row_ps=S), num_gpu_blocks=10_000)]
+    serve(programs, specs, scheduler=load_policy("scheduler", name))
+    assert len(decided) < 10
 
 
 def test_a_policy_hears_of_each_program_once_before_its_turns_and_once_after() -> None:

@@ -105,6 +105,32 @@ def test_expired_pins_go_first_and_none_goes_in_vain() -> None:
     rig.audit()
 
 
+def test_only_expired_pins_that_hold_enough_may_free_it() -> None:
+    rig = Rig(
+        Script(Placement("hbm", until_s=1.0), Placement("hbm", until_s=30.0), Placement("hbm", until_s=1.0))
+    )
+    rig.turn("a", content(4))
+    rig.turn("b", content(6))
+    assert not rig.model.pins.may_free(1)
+    rig.run(2)  # asked again, a's policy answers with a deadline that is over
+    assert rig.model.pins.may_free(4)
+    assert not rig.model.pins.may_free(5)
+    rig.back("a")  # its turn is sent: the pin stays until it is admitted
+    assert not rig.model.pins.may_free(1)
+
+
+def test_a_pin_that_expires_while_its_session_is_held_back_is_noticed() -> None:
+    rig = Rig(Script(Placement("hbm", until_s=5.0)))
+    woken: list[int] = []
+    rig.turn("a", content(4))
+    rig.model._wake = lambda: woken.append(rig.kernel.now)
+    rig.run(2)
+    rig.model.gap_ends(("a", "main"))  # ready, and not sent yet
+    rig.run(10)
+    assert woken == [5 * S]
+    assert rig.model.pins.may_free(4)
+
+
 def test_what_two_pins_share_is_freed_by_both_together() -> None:
     rig, first = Rig(Script(PIN, PIN)), content(8)
     rig.turn("a", first)
