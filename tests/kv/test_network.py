@@ -74,10 +74,10 @@ def test_a_turn_waits_for_what_comes_and_no_longer() -> None:
     there.gap_ends(("a", "main"))
     there.returns(("a", "main"), True)
     waited: list[int] = []
-    assert there.coming(("a", "main"), 17, there.pool.lookup(path, 4)) == 4
-    assert there.coming(("a", "main"), 16, there.pool.lookup(path, 4)) == 3  # never the last token
+    assert there.arrivals.coming(("a", "main"), 17, there.pool.lookup(path, 4)) == 4
+    assert there.arrivals.coming(("a", "main"), 16, there.pool.lookup(path, 4)) == 3  # never the last token
     rig.run(1)
-    there.join(("a", "main"), waited.append)
+    there.arrivals.join(("a", "main"), waited.append)
     rig.run(9)
     assert waited == [3 * S]
     assert there.pool.pinned == 4  # until it is admitted

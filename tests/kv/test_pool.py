@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agentservesim.kv.extents import freed_by
 from agentservesim.kv.pool import BlockPool, Hit, Holding
 from agentservesim.model import Path
 from agentservesim.testing.audit import audit_pool
@@ -341,4 +342,4 @@ def test_what_is_free_already_is_freed_by_nobody() -> None:
     pool, _ = watched(100)
     path = root(20 * SIZE)
     pool.release(put(pool, path))
-    assert pool.freed_by([put(pool, cut(path, 10 * SIZE))]) == 10
+    assert freed_by([put(pool, cut(path, 10 * SIZE))]) == 10

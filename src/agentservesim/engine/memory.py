@@ -17,6 +17,7 @@ class Memory:
     def __init__(self, residency: Residency, pool: BlockPool, layers: int) -> None:
         self.residency = residency
         self.layerwise = residency.layerwise
+        self._arrivals = residency.arrivals
         self._pool = pool
         self._layers = layers
         self._loading: dict[Request, None] = {}
@@ -37,7 +38,7 @@ class Memory:
         """Blocks behind a hit that the request should load, or wait for, and where they are below."""
         if request.holding.blocks or hit.dead_end is None:
             return 0, NOWHERE
-        coming = self.residency.coming(request.session, request.known, hit)
+        coming = self._arrivals.coming(request.session, request.known, hit)
         if coming or not self.residency.tiers:
             return coming, NOWHERE
         sources = self.residency.loadable(request.session, request.path, request.known, hit)
@@ -45,7 +46,7 @@ class Memory:
 
     def comes_up(self, request: Request) -> bool:
         """Whether the KV of the request's session is on its way up already, ahead of its turn."""
-        return self.residency.comes_up(request.session)
+        return self._arrivals.comes_up(request.session)
 
     def join(self, request: Request, arrived: Callable[[Request, int], None]) -> None:
         """Wait for what is on its way up; `arrived(request, picoseconds)` follows."""
@@ -57,7 +58,7 @@ class Memory:
             request.transfer_ps += took_ps
             arrived(request, took_ps)
 
-        self.residency.join(request.session, done)
+        self._arrivals.join(request.session, done)
 
     def load(self, request: Request, sources: Sources, loaded: Callable[[Request, int], None]) -> None:
         """Bring up what is behind the request's hit; `loaded(request, picoseconds)` follows."""

@@ -77,7 +77,7 @@ class MemoryView:
     def prefetching_tokens(self) -> int:
         """Tokens that are on their way up ahead of their turns."""
         memory = self._scheduler.memory
-        return memory.residency.prefetching * self._shape.block_size if memory is not None else 0
+        return memory.residency.arrivals.prefetching * self._shape.block_size if memory is not None else 0
 
     @property
     def queue_delay_s(self) -> float:

@@ -129,11 +129,61 @@ def _end(extent: Extent) -> int:
 
 @dataclass(slots=True, eq=False)
 class SegmentBlocks:
-    """What the pool knows of one segment: its lanes, and who is behind with hashing its blocks."""
+    """What the pool knows of one segment: its lanes, and who is behind with hashing its blocks.
+
+    `clock` numbers what is hashed while there are several lanes.
+    """
 
     segment: Segment
     lanes: list[Lane] = field(default_factory=list)
     writers: list[Holding] = field(default_factory=list)
+    clock: int = 0
+
+    def hash(self, ranges: list[Range], first: int, end: int) -> None:
+        """Put newly hashed blocks [first, end) into a lane, and behind the ranges of their holding."""
+        lane = None
+        if ranges:
+            last, start, stop = ranges[-1]
+            if last.home is self and stop == first and last.extents[-1].end == first:
+                lane = last
+                ranges[-1] = (lane, start, end)
+        if lane is None:
+            lane = self.lane_without(first, end)
+            if lane is not None:
+                ranges.append((lane, first, end))
+                self._fill(lane, first, end)
+                return
+            lane = Lane(self)
+            self.lanes.append(lane)
+            ranges.append((lane, first, end))
+        if len(self.lanes) > 1:
+            self.clock += 1
+            while lane.stamps and lane.stamps[-1][0] >= first:
+                lane.stamps.pop()
+            lane.stamps.append((first, self.clock))
+        extents = lane.extents
+        if extents and extents[-1].end == first and extents[-1].refs == 1:
+            extents[-1].end = end
+        else:
+            extents.append(Extent(lane, first, end, 1))
+
+    def _fill(self, lane: Lane, first: int, end: int) -> None:
+        """Put newly hashed blocks [first, end) where a lane has none."""
+        if len(self.lanes) > 1:
+            self.clock += 1
+            stamps, age = lane.stamps, lane.age(end)
+            lane.stamps = [stamp for stamp in stamps if stamp[0] < first]
+            lane.stamps += [(first, self.clock), (end, age)]
+            lane.stamps += [stamp for stamp in stamps if stamp[0] > end]
+        index = lane.find(first)
+        lane.extents.insert(index, Extent(lane, first, end, 1))
+        lane.join(index, index + 1)
+
+    def drop(self, lane: Lane) -> None:
+        """Forget a lane that has no blocks any more."""
+        self.lanes.remove(lane)
+        if len(self.lanes) == 1:
+            self.lanes[0].stamps.clear()
 
     def lane_without(self, first: int, end: int) -> Lane | None:
         """The first lane that has none of the blocks [first, end)."""
@@ -223,3 +273,16 @@ def counts(extent: Extent, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[
     borders = sorted(cut for cut in cuts if extent.first <= cut <= extent.end)
     for low, high in pairwise(borders):
         yield high - low, sum(first <= low and high <= end for first, end in inside)
+
+
+def freed_by(holdings: Sequence[Holding]) -> int:
+    """How many blocks would be unreferenced without these holdings, all of one pool."""
+    freed = sum(holding.blocks - holding.hashed for holding in holdings)
+    for lane, ranges in covers(holdings).items():
+        for extent in lane.extents:
+            if len(ranges) == extent.refs == 1:
+                first, end = ranges[0]
+                freed += max(min(end, extent.end) - max(first, extent.first), 0)
+            elif len(ranges) >= extent.refs > 0:
+                freed += sum(blocks for blocks, refs in counts(extent, ranges) if refs == extent.refs)
+    return freed

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agentservesim.kernel import Kernel
+from agentservesim.kv.extents import freed_by
 from agentservesim.kv.pool import BlockPool, Hit, Holding
 from agentservesim.kv.sessions import FOREVER, Chain, Pin, Session
 
@@ -88,7 +89,7 @@ class Pins:
         holdings = [pin.holding for pin in self._expired()]
         if sum(holding.blocks for holding in holdings) < blocks:
             return False
-        return self._pool.freed_by(holdings) >= blocks
+        return freed_by(holdings) >= blocks
 
     def _expired(self) -> list[Pin]:
         """The pins whose time is up; `_first_ps` is no later than the deadline of any."""
@@ -113,7 +114,7 @@ class Pins:
         if not order:
             return False
         # One is enough nearly always, and soon counted.
-        freed = (self._pool.freed_by([pin.holding for pin in some]) for some in (order[:1], order))
+        freed = (freed_by([pin.holding for pin in some]) for some in (order[:1], order))
         if not any(count >= blocks for count in freed):
             return False
         enough = self._pool.free + blocks

@@ -24,17 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from agentservesim.kv.answers import Answers
-from agentservesim.kv.extents import (
-    NO_HIT,
-    Extent,
-    Hit,
-    Holding,
-    Lane,
-    Range,
-    SegmentBlocks,
-    counts,
-    covers,
-)
+from agentservesim.kv.extents import NO_HIT, Extent, Hit, Holding, Range, SegmentBlocks
 from agentservesim.kv.free_queue import FreeQueue
 from agentservesim.model import Path, Segment
 
@@ -78,7 +68,6 @@ class BlockPool:
         self.blank = num_blocks - 1
         self._blanks = num_blocks - 1
         self._segments: dict[Segment, SegmentBlocks] = {}
-        self._clock = 0
         self._queue = FreeQueue()
         self.answers = Answers()
 
@@ -173,7 +162,8 @@ class BlockPool:
                 if lane is not None:
                     lane.extents.remove(extent)
                     if not lane.extents:
-                        self._drop_lane(lane)
+                        lane.home.drop(lane)
+                        self._drop_home(lane.home)
 
     def _condemn(self, count: int) -> None:
         """See to it that the head of the free queue is condemned, `count` blocks being needed."""
@@ -200,60 +190,20 @@ class BlockPool:
                 continue
             if stop > upto:
                 stop = upto
-            self._hash(holding, segment, at, stop)
+            if self.answers.askers:
+                self.answers.changed(segment)
+            home = self._segments.get(segment)
+            if home is None:
+                home = self._segments[segment] = SegmentBlocks(segment)
+            elif home.writers:
+                home.catch_up(holding)
+            home.hash(holding.ranges, at, stop)
             at = stop
             if at == upto:
                 break
         if self.on_hash is not None:
             self.on_hash(holding, holding.hashed, at)
         holding.hashed = at
-
-    def _hash(self, holding: Holding, segment: Segment, first: int, end: int) -> None:
-        if self.answers.askers:
-            self.answers.changed(segment)
-        home = self._segments.get(segment)
-        if home is None:
-            home = self._segments[segment] = SegmentBlocks(segment)
-        elif home.writers:
-            home.catch_up(holding)
-        ranges = holding.ranges
-        lane = None
-        if ranges:
-            last, from_, to = ranges[-1]
-            if last.home is home and to == first and last.extents[-1].end == first:
-                lane = last
-                ranges[-1] = (lane, from_, end)
-        if lane is None:
-            lane = home.lane_without(first, end)
-            if lane is not None:
-                ranges.append((lane, first, end))
-                self._fill(lane, first, end)
-                return
-            lane = Lane(home)
-            home.lanes.append(lane)
-            ranges.append((lane, first, end))
-        if len(home.lanes) > 1:
-            self._clock += 1
-            while lane.stamps and lane.stamps[-1][0] >= first:
-                lane.stamps.pop()
-            lane.stamps.append((first, self._clock))
-        extents = lane.extents
-        if extents and extents[-1].end == first and extents[-1].refs == 1:
-            extents[-1].end = end
-        else:
-            extents.append(Extent(lane, first, end, 1))
-
-    def _fill(self, lane: Lane, first: int, end: int) -> None:
-        """Put newly hashed blocks [first, end) where a lane has none."""
-        if len(lane.home.lanes) > 1:
-            self._clock += 1
-            stamps, age = lane.stamps, lane.age(end)
-            lane.stamps = [stamp for stamp in stamps if stamp[0] < first]
-            lane.stamps += [(first, self._clock), (end, age)]
-            lane.stamps += [stamp for stamp in stamps if stamp[0] > end]
-        index = lane.find(first)
-        lane.extents.insert(index, Extent(lane, first, end, 1))
-        lane.join(index, index + 1)
 
     def release(self, holding: Holding, evict_first: bool = False) -> None:
         """Give back every block of the holding, tail first, and empty it.
@@ -374,13 +324,6 @@ class BlockPool:
             if len(extents) > 1:
                 lane.join(low, min(high, len(extents)))
 
-    def _drop_lane(self, lane: Lane) -> None:
-        home = lane.home
-        home.lanes.remove(lane)
-        if len(home.lanes) == 1:
-            home.lanes[0].stamps.clear()
-        self._drop_home(home)
-
     def _drop_home(self, home: SegmentBlocks) -> None:
         if not home.lanes and not home.writers:
             del self._segments[home.segment]
@@ -423,16 +366,3 @@ class BlockPool:
         for lane in home.lanes if home is not None else ():
             for extent in lane.extents:
                 yield extent.first, extent.end
-
-    def freed_by(self, holdings: Sequence[Holding]) -> int:
-        """How many blocks would be unreferenced without these holdings."""
-        covered = covers(holdings)
-        freed = sum(holding.blocks - holding.hashed for holding in holdings)
-        for lane, ranges in covered.items():
-            for extent in lane.extents:
-                if len(ranges) == extent.refs == 1:
-                    first, end = ranges[0]
-                    freed += max(min(end, extent.end) - max(first, extent.first), 0)
-                elif len(ranges) >= extent.refs > 0:
-                    freed += sum(blocks for blocks, refs in counts(extent, ranges) if refs == extent.refs)
-        return freed

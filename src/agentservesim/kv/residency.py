@@ -4,6 +4,7 @@ A policy says where (see `policies.protocols.Residency`); the mechanics are here
 
 * A pin keeps KV in HBM (see `kv.pins`). A session that comes back keeps its pin until its turn is admitted.
 * A copy holds its source and, from the start, its destination (see `kv.copies`).
+* What comes up ahead of its turn, or from another instance, has its place from the start (`kv.arrivals`).
 * What is evicted may be written to a slower tier (`kv.spill`), or chosen by the policy (`kv.ranking`).
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 
 from agentservesim.kernel import Kernel
 from agentservesim.kv.advice import Advice
+from agentservesim.kv.arrivals import Arrivals
 from agentservesim.kv.breakeven import BreakEven
 from agentservesim.kv.config import HBM
 from agentservesim.kv.copies import Copies, Sources
@@ -23,16 +25,7 @@ from agentservesim.kv.links import Network
 from agentservesim.kv.pins import Pins
 from agentservesim.kv.pool import BlockPool, Hit, Holding
 from agentservesim.kv.ranking import Ranking
-from agentservesim.kv.sessions import (
-    FOREVER,
-    Chain,
-    Kept,
-    Pin,
-    ResidencyRecord,
-    Session,
-    TransferRecord,
-    Views,
-)
+from agentservesim.kv.sessions import FOREVER, Chain, Kept, ResidencyRecord, Session, TransferRecord, Views
 from agentservesim.kv.spill import Hits, Spill
 from agentservesim.kv.ticks import Ticks
 from agentservesim.kv.tiers import KvShape, Tier
@@ -57,7 +50,7 @@ class Residency:
     """Pins, copies and drops the KV of one instance's sessions as its policy says.
 
     `server` is what the policy sees of the instance, `break_even` says how much to load if the policy does
-    not. At most `most_prefetching` blocks are on their way up ahead of turns at once; `prefetching` are now.
+    not. At most `most_prefetching` blocks are on their way up ahead of turns at once.
     `wake` cuts a leap short: it is called before the HBM pool is touched from outside a step; `freed`
     before blocks are given back to it, and `catch_up` only brings it up to date.
     """
@@ -79,8 +72,6 @@ class Residency:
         self.index = index
         self.tiers = tiers
         self.layerwise = layerwise
-        self.prefetching = 0
-        self._most_prefetching = most_prefetching
         self.server: ServerView
         self.break_even: BreakEven
         self.chains: dict[Session, Chain] = {}
@@ -90,6 +81,9 @@ class Residency:
         self._changed = changed = self.ledger.changed
         self.pins = Pins(kernel, pool, shape.block_bytes, freed, changed)
         self.copies = Copies(index, kernel, pool, tiers, shape, wake, freed, changed)
+        self.arrivals = Arrivals(
+            kernel, pool, self.chains, self.pins, self.copies, most_prefetching, self._until
+        )
         self._kernel = kernel
         self._shape = shape
         self._wake = wake
@@ -266,7 +260,7 @@ class Residency:
             if pin.loading or pin.holding.blocks >= chain.blocks:
                 return
         hit = self.pool.lookup(chain.path, chain.blocks)
-        if until_ps > self._kernel.now and self._promote(chain, hit, placement.budget_tokens):
+        if until_ps > self._kernel.now and self.arrivals.promote(chain, hit, placement.budget_tokens):
             return
         if pin is None and hit.blocks:
             chain.pin = self.pins.hold(chain, hit, until_ps, placement.hard)
@@ -286,34 +280,6 @@ class Residency:
         have = known.get(HBM) or self.pool.lookup(chain.path, chain.blocks)
         below = known.get(tier.name) if have.blocks == chain.blocks else None
         self.copies.down(chain, tier, have, below or tier.pool.lookup(chain.path, have.blocks), keep)
-
-    def _promote(self, chain: Chain, hit: Hit, budget_tokens: int | None) -> bool:
-        """Bring a waiting session's KV up to HBM ahead of its turn, as far as room and budgets go.
-
-        The policy is asked about the pin that it becomes when the KV is there. False if nothing can be
-        brought up.
-        """
-        room = min(self.pool.free - hit.free, self._most_prefetching - self.prefetching)
-        if budget_tokens is not None:
-            room = min(room, -(-budget_tokens // self._shape.block_size))
-        if room <= 0 or hit.blocks >= chain.blocks:
-            return False
-        sources = self.copies.sources(chain.path, hit, chain.blocks).until(chain.path, hit.blocks + int(room))
-        if not sources.plan:
-            return False
-        if chain.pin is not None:
-            self.pins.unpin(chain)
-            hit = self.pool.lookup(chain.path, chain.blocks)
-        pin, arrived = self._expect(chain, hit, sources.plan[-1][2])
-        blocks = sources.blocks
-        self.prefetching += blocks
-
-        def prefetched(took_ps: int) -> None:
-            self.prefetching -= blocks
-            arrived(took_ps)
-
-        self.copies.up(chain.session, pin.holding, sources, prefetched)
-        return True
 
     # ---- between instances --------------------------------------------------------------------
 
@@ -345,45 +311,8 @@ class Residency:
         chain.seen = None
         self._wake()
         source._wake()
-        here = self.pool.lookup(chain.path, chain.blocks)
         there = source.pool.lookup(chain.path, chain.blocks)
-        end = min(there.blocks, here.blocks + self.pool.free - here.free)
-        if end <= here.blocks:
-            return False
-        pin, arrived = self._expect(chain, here, end)
-        pin.remote = True
-        self.copies.across(chain.session, pin.holding, end, source.copies, there, network, keep, arrived)
-        return True
-
-    def coming(self, session: Session, known: int, hit: Hit) -> int:
-        """Blocks of a turn's `known` tokens, behind a hit, that are on their way from another instance."""
-        chain = self.chains.get(session)
-        pin = chain.coming_up if chain is not None else None
-        if pin is None or not pin.remote:
-            return 0
-        return max(min(pin.holding.blocks, (known - 1) // self._shape.block_size) - hit.blocks, 0)
-
-    def _expect(self, chain: Chain, hit: Hit, end: int) -> tuple[Pin, Callable[[int], None]]:
-        """Pin a hit and, behind it, the blocks up to `end` that are on their way; what is returned is to be
-        called when they are there."""
-        pin = chain.pin = chain.coming_up = self.pins.hold(chain, hit, FOREVER, False)
-        pin.loading = True
-
-        def arrived(_: int) -> None:
-            pin.loading = False
-            waiting, pin.waiting = pin.waiting, []
-            pin.claimed += end - hit.blocks
-            self.pool.pinned += end - hit.blocks
-            if chain.coming_up is pin:
-                chain.coming_up = None
-            if chain.pin is not pin:
-                self.pins.release(pin)
-            elif chain.in_gap:
-                self._until(chain)
-            for since_ps, done in waiting:
-                done(self._kernel.now - since_ps)
-
-        return pin, arrived
+        return self.arrivals.bring(chain, source.copies, there, network, keep)
 
     # ---- loading ------------------------------------------------------------------------------
 
@@ -402,17 +331,6 @@ class Residency:
             tokens = self._advice.resume(self.view(chain), hits, self.server)
             return sources.until(path, min(end, hit.blocks + tokens // size))
         return sources.until(path, self.break_even.end(plan, known))
-
-    def comes_up(self, session: Session) -> bool:
-        """Whether the session's KV is on its way up, ahead of its turn."""
-        chain = self.chains.get(session)
-        return chain is not None and chain.coming_up is not None
-
-    def join(self, session: Session, done: Callable[[int], None]) -> None:
-        """Wait for what is on its way up; `done(picoseconds waited)` when it is there."""
-        pin = self.chains[session].coming_up
-        assert pin is not None
-        pin.waiting.append((self._kernel.now, done))
 
     def load(
         self, session: Session, holding: Holding, sources: Sources, done: Callable[[int], None] | None
