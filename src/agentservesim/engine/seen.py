@@ -89,9 +89,12 @@ class Seen:
 
     @property
     def cached_tokens(self) -> int:
-        """Tokens that it found in HBM when it was admitted, or, while it waits, would find now."""
+        """Tokens that it found in HBM when it was admitted, be it done or not, or, while it waits, would
+        find now."""
         request = self._request
-        return request.cached_tokens if request.running else self._scheduler.cached_tokens(request)
+        if request.running or request.finish_ps >= 0:
+            return request.cached_tokens
+        return self._scheduler.cached_tokens(request)
 
     @property
     def pinned(self) -> bool:

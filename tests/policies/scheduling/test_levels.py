@@ -9,6 +9,7 @@ import pytest
 from agentservesim.policies import load_policy
 from agentservesim.policies.protocols import ProgramEnded, TurnFinished
 from agentservesim.policies.scheduling import AutellixMlfq, FairShare, Mars
+from tests.fleet.parts import SYNC, S, after, chain, instance, program, serve, turn
 from tests.policies.scheduling.views import AProgram, ARequest, served
 
 
@@ -27,6 +28,21 @@ def test_a_call_enters_the_queue_of_its_programs_tokens() -> None:
     assert policy.key(ARequest("t3", program), 0.0) == 2
     policy.observe(ProgramEnded("p", 4))
     assert policy.key(ARequest("t4", program), 0.0) == 0
+
+
+@pytest.mark.parametrize("leap", [True, False])
+@pytest.mark.parametrize("caching", [True, False])
+def test_a_prompt_is_service_though_it_is_cached_afterwards(caching: bool, leap: bool) -> None:
+    """One seat. a:0 computes 3000 tokens from 0 to 2 s and replies 2: a has 3002, the second queue. x holds
+    the seat from 3 to 13 s; of a:1, there at 4 s, and b, there at 5 s, b is in the first queue."""
+    a = program(turn(0, 2, name="a:0", prompt=3000), turn(1, 2, after(0, 1), name="a:1"), name="a")
+    done = serve(
+        [a, chain("x", [10], arrival_s=1), chain("b", [2], arrival_s=5)],
+        [instance(engine=SYNC.model_copy(update={"max_num_seqs": 1, "enable_prefix_caching": caching}))],
+        scheduler=load_policy("scheduler", "autellix-mlfq,starvation=1000"),
+        leap=leap,
+    )
+    assert [done[name].scheduled_ps // S for name in ("a:0", "x:0", "b:0", "a:1")] == [0, 3, 13, 15]
 
 
 def test_a_call_that_uses_up_its_quantum_sinks() -> None:

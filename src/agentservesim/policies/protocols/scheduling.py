@@ -59,7 +59,8 @@ class RequestView(Protocol):
 
     @property
     def cached_tokens(self) -> int:
-        """Tokens that it found in HBM when it was admitted, or, while it waits, would find now."""
+        """Tokens that it found in HBM when it was admitted, be it done or not, or, while it waits, would
+        find now."""
 
     @property
     def pinned(self) -> bool:
