@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import pytest
 
@@ -15,6 +16,7 @@ from agentservesim.kv.residency import TransferRecord
 from agentservesim.kv.tiers import KvShape
 from agentservesim.model import Program, Workload
 from agentservesim.policies.protocols import (
+    Changes,
     Choice,
     FleetView,
     InstanceView,
@@ -22,10 +24,14 @@ from agentservesim.policies.protocols import (
     Move,
     Pause,
     Replicate,
+    RequestView,
     Restore,
+    SchedulerEvent,
+    TurnArrived,
     TurnView,
 )
 from agentservesim.policies.routing import SagaRouter
+from agentservesim.policies.scheduling import FairShare
 from tests.fleet.parts import Log, S, after, chain, instance, program, serve, turn
 from tests.paths import longer, root
 
@@ -151,6 +157,55 @@ def test_a_waiting_turn_is_taken_back(leap: bool) -> None:
     done = log.by_turn()
     assert (done["b:0"].instance, done["b:0"].queue_ps, done["b:0"].finish_ps) == (1, 3 * S, 5 * S)
     assert done["a:0"].finish_ps == 10 * S
+
+
+@dataclass
+class Watching:
+    """First come, first served; keeps the views it is shown, who arrived, and what they would find in HBM."""
+
+    changes: ClassVar[Changes] = "never"
+    views: set[RequestView] = field(default_factory=set)
+    arrived: list[str] = field(default_factory=list)
+    found: list[tuple[str, float, int]] = field(default_factory=list)
+
+    def key(self, request: RequestView, now_s: float) -> int:
+        self.views.add(request)
+        self.found.append((request.id, now_s, request.cached_tokens))
+        return 0
+
+    def observe(self, event: SchedulerEvent) -> None:
+        if isinstance(event, TurnArrived):
+            self.arrived.append(event.request.id)
+
+
+def test_a_turn_that_is_taken_back_is_the_same_turn_to_the_scheduler() -> None:
+    """b and c have one prompt of 64 tokens, which c computes on instance 1; b, moved there, finds 48."""
+    spec = replace(SPEC, engine=EngineConfig(async_scheduling=False, max_num_seqs=1))
+    b = turn(0, 2, name="b:0", prompt=64)
+    c = replace(b, id="c:0")
+    programs = [chain("a", [10]), program(b, name="b"), program(c, name="c")]
+    router = Planned({3: [Move("b", "main", 1)]}, lambda turn: Choice(int(turn.program_id == "c")))
+    watching = Watching()
+    serve(programs, [spec, spec], router=router, scheduler=watching)
+    assert watching.arrived == ["a:0", "b:0", "c:0"]
+    assert [found for found in watching.found if found[0] == "b:0"] == [("b:0", 0.0, 0), ("b:0", 3.0, 48)]
+    assert len(watching.views) == 3
+
+
+@pytest.mark.parametrize("leap", [True, False])
+def test_a_turn_that_is_taken_back_is_charged_once(leap: bool) -> None:
+    """One turn at a time, instance 0 busy with a: y has 1000 tokens of b, moved at 3 s, and 4 for its reply,
+    z 1500 of d. So the next of y, 1004, is before the next of z, 1500."""
+    spec = replace(SPEC, engine=EngineConfig(async_scheduling=False, max_num_seqs=1))
+    shapes = [("b", "y", 1000, 0), ("d", "z", 1500, 2), ("e", "z", 16, 11), ("f", "y", 16, 12)]
+    programs = [chain("a", [30])]
+    for name, tenant, prompt, at in shapes:
+        only = turn(0, 2, name=f"{name}:0", prompt=prompt)
+        programs.append(replace(program(only, name=name, arrival_s=at), tenant=tenant))
+    router, scheduler = Planned({3: [Move("b", "main", 1)]}), FairShare()
+    done = serve(programs, [spec, spec], router=router, scheduler=scheduler, leap=leap)
+    assert done["b:0"].instance == 1
+    assert [done[name].scheduled_ps // S for name in ("d:0", "f:0", "e:0")] == [30, 32, 34]
 
 
 class Stealing(SagaRouter):

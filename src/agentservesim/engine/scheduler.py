@@ -282,9 +282,11 @@ class Scheduler(Running):
     # ---- ends ---------------------------------------------------------------------------------
 
     def add(self, request: Request, now: int) -> None:
-        """A request arrives at the waiting queue."""
+        """A request arrives at the waiting queue, maybe from that of another instance."""
         self.now_ps = now
-        if self._order is not None:
+        if request.seen is not None:
+            request.seen.moved(self)
+        elif self._order is not None:
             request.seen = Seen(request, self)
             self._order.tell(TurnArrived(request.seen))
         self.waiting.add(request, now)

@@ -26,6 +26,10 @@ class Seen:
     def __repr__(self) -> str:
         return f"Seen({self.id!r})"
 
+    def moved(self, scheduler: Scheduler) -> None:
+        """It waits in another instance now."""
+        self._scheduler = scheduler
+
     @property
     def id(self) -> str:
         """The turn's id."""

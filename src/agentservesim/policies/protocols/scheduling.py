@@ -15,7 +15,8 @@ CHANGES: tuple[Changes, ...] = get_args(Changes)
 
 
 class RequestView(Protocol):
-    """A turn inside an instance, as its scheduler sees it: one object for as long as it lives."""
+    """A turn inside an instance, as its scheduler sees it: one object for as long as it lives, in whichever
+    instance it waits."""
 
     @property
     def id(self) -> str:
@@ -93,7 +94,7 @@ class RequestView(Protocol):
 
 
 class TurnArrived(NamedTuple):
-    """A turn joined the waiting queue of an instance."""
+    """A turn joined the waiting queue of an instance; not told again of one that is moved to another's."""
 
     request: RequestView
 
