@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from math import inf
@@ -38,7 +38,10 @@ class Script:
 
 
 class Rig:
-    """HBM of `blocks` blocks; every tier has so many blocks and a link of one block a second."""
+    """HBM of `blocks` blocks; every tier has so many blocks and a link of one block a second.
+
+    `scope` is that of all tiers, or of each by name.
+    """
 
     def __init__(
         self,
@@ -46,15 +49,16 @@ class Rig:
         blocks: int = 20,
         tiers: Sequence[tuple[str, int]] = (("dram", 100),),
         instances: int = 1,
-        scope: str = "instance",
+        scope: str | Mapping[str, str] = "instance",
         per: str = "tier",
         most_prefetching: float = inf,
     ) -> None:
         self.kernel = Kernel()
         names = [name for name, _ in tiers]
         pairs = [("hbm", name) for name in names] + list(pairwise(names))
+        scopes = dict.fromkeys(names, scope) if isinstance(scope, str) else scope
         memory = MemoryConfig(
-            tiers=tuple(TierConfig(name=n, capacity_bytes=b, scope=scope) for n, b in tiers),
+            tiers=tuple(TierConfig(name=n, capacity_bytes=b, scope=scopes[n]) for n, b in tiers),
             links=tuple(LinkConfig(between=p, down_bytes_per_s=1, up_bytes_per_s=1, per=per) for p in pairs),
         )
         shape = KvShape(BLOCK, 1)

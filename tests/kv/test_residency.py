@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agentservesim.kv.pool import Holding
 from agentservesim.kv.residency import Residency
 from agentservesim.model import InputError
 from agentservesim.policies.protocols import CACHE, ChainView, PinBroken, Placement, ServerView
@@ -372,6 +373,66 @@ def test_spilling_goes_on_from_tier_to_tier_over_their_own_link() -> None:
 
 
 # ---- shared tiers -------------------------------------------------------------------------------
+
+
+TWO = (("dram", 8), ("ssd", 50))
+DOWN_TO_SSD = {"hbm": "dram", "dram": "ssd"}
+
+
+def shared_dram(per: str = "tier", ssd: str = "instance", **attributes: object) -> Rig:
+    """Two instances whose DRAM of 8 blocks is one and spills to SSDs."""
+    script = Script(DOWN, DOWN, DOWN, DOWN, spill=DOWN_TO_SSD, **attributes)
+    return Rig(script, tiers=TWO, instances=2, scope={"dram": "fleet", "ssd": ssd}, per=per)
+
+
+def test_what_a_shared_tier_evicts_is_spilled_by_who_put_it_there() -> None:
+    rig, paths = shared_dram(), [content(4), content(4)]
+    for number, path in enumerate(paths):
+        rig.turn(str(number), path, rig.models[number])
+        rig.run(10 * number + 10)
+    rig.turn("c", content(8), rig.models[1])  # DRAM loses both
+    rig.run(50)
+    ssds = [model.tiers[1].pool for model in rig.models]
+    assert [[ssd.lookup(path, 4).blocks for path in paths] for ssd in ssds] == [[4, 0], [0, 4]]
+    spilled = [(r.instance, r.link, r.bytes) for r in rig.transfers if r.verb == "spill"]
+    assert spilled == [(0, "dram-ssd", 4), (1, "dram-ssd", 4)]
+    rig.audit()
+
+
+def test_spills_of_a_shared_tier_take_the_link_of_who_put_it_there() -> None:
+    rig, paths = shared_dram(per="instance", ssd="fleet"), [content(4), content(4)]
+    for number, path in enumerate(paths):
+        rig.turn(str(number), path, rig.models[number])
+        rig.run(10 * number + 10)
+    rig.turn("c", content(8), rig.models[1])
+    rig.run(50)
+    spilled = [r for r in rig.transfers if r.verb == "spill"]
+    assert [(r.instance, r.end_ps - r.asked_ps) for r in spilled] == [(0, 4 * S), (1, 4 * S)], "side by side"
+    assert [model.tiers[1].links["dram"].bytes_moved for model in rig.models] == [[4, 0], [4, 0]]
+
+
+def test_who_loads_from_a_shared_tier_spills_it_from_then_on() -> None:
+    rig, path = shared_dram(), content(4)
+    rig.turn("a", path)
+    rig.run(10)
+    other = rig.models[1]
+    sources = other.copies.sources(path, other.pool.lookup(path, 4), 4)
+    other.load(("b", "main"), Holding(path), sources, lambda _: None)
+    rig.run(20)
+    rig.turn("c", content(8))
+    rig.run(50)
+    assert [model.tiers[1].pool.lookup(path, 4).blocks for model in rig.models] == [0, 4]
+
+
+def test_hits_count_where_they_were_for_what_a_shared_tier_evicts() -> None:
+    rig, paths = shared_dram(min_hits=1), [content(4), content(4)]
+    for number, path in enumerate(paths):
+        rig.turn(str(number), path, rig.models[number])
+        rig.run(10 * number + 10)
+    rig.models[0].admitted(("0", "main"), paths[0], 0, 16, 16)
+    rig.turn("c", content(8), rig.models[1])
+    rig.run(50)
+    assert [(r.instance, r.bytes) for r in rig.transfers if r.verb == "spill"] == [(0, 4)]
 
 
 def test_a_shared_tier_gives_to_all_what_one_put_there() -> None:

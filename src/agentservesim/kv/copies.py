@@ -79,8 +79,8 @@ class Copies:
     """Starts copies and ends them.
 
     When one ends, `wake` is called before something is put into HBM, `freed` before something is given
-    back, `changed` after. `on_transfer(record)` is
-    told of every copy that ended. `tiers` are those below HBM by name, fastest first.
+    back, `changed` after. `on_transfer(record)` is told of every copy that ended, `on_use[pool](holding)` of
+    blocks that one wrote there or read. `tiers` are those below HBM by name, fastest first.
     """
 
     def __init__(
@@ -95,9 +95,10 @@ class Copies:
         changed: Callable[[], None],
     ) -> None:
         self.on_transfer: Callable[[TransferRecord], None] | None = None
+        self.on_use: dict[BlockPool, Callable[[Holding], None]] = {}
         self.shape = shape
         self.loads = 0
-        self._index = index
+        self.index = index
         self._kernel = kernel
         self._pool = pool
         self.tiers = {tier.name: tier for tier in tiers}
@@ -255,7 +256,7 @@ class Copies:
             source.let_go(held, evict_first=not keep)
             source._changed()
             self.note(
-                session, network.links[self._index], "replicate" if keep else "move", transfer, source._index
+                session, network.links[self.index], "replicate" if keep else "move", transfer, source.index
             )
             self._wake()
             self.loads -= 1
@@ -264,7 +265,7 @@ class Copies:
             done(self._kernel.now - transfer.asked_ps)
             self._changed()
 
-        network.send(missing * self.shape.block_bytes, source._index, self._index, arrived)
+        network.send(missing * self.shape.block_bytes, source.index, self.index, arrived)
         self._changed()
 
     # ---- the ledger ---------------------------------------------------------------------------
@@ -290,6 +291,8 @@ class Copies:
     def let_go(self, holding: Holding, evict_first: bool = False) -> None:
         """Give back what a copy held."""
         pool, claimed = self._held.pop(holding)
+        if pool in self.on_use:
+            self.on_use[pool](holding)
         pool.in_flight -= claimed
         pool.release(holding, evict_first)
 
@@ -300,7 +303,7 @@ class Copies:
         if self.on_transfer is not None:
             self.on_transfer(
                 TransferRecord(
-                    self._index,
+                    self.index,
                     *session,
                     link.name,
                     verb,
@@ -308,6 +311,6 @@ class Copies:
                     transfer.asked_ps,
                     transfer.start_ps,
                     transfer.end_ps,
-                    self._index if source is None else source,
+                    self.index if source is None else source,
                 )
             )

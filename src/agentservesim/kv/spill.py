@@ -5,11 +5,15 @@ SGLang's HiCache writes back a whole node of its radix tree; the rest of it stay
 blocks are needed, and is not written again. Blocks of what is staged can be used at once. All that is
 staged in one moment is one transfer. A tier keeps the hits of its content where a policy wants only what
 was hit.
+
+Instances may share a tier, and each have links and slower tiers of its own. What was in it is spilled by the
+one whose copy wrote or read it there last. Of those that spill in one moment, the lowest index is first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from agentservesim.kernel import Kernel
 from agentservesim.kv.copies import Copies
@@ -19,7 +23,7 @@ from agentservesim.kv.tiers import Tier
 from agentservesim.model import Path, Segment
 
 LAST = 1 << 20
-"""Priority: behind everything else that happens in the same moment."""
+"""Priority: behind everything else that happens in the same moment; the index of the instance is added."""
 
 
 class Hits:
@@ -47,8 +51,39 @@ class Hits:
         return min(end, stops[-1]) if len(stops) == self._times else 0
 
 
+class Outlet:
+    """Has each run of blocks that `pool` is about to evict spilled by the instance that used it last."""
+
+    def __init__(self, pool: BlockPool) -> None:
+        self._pool = pool
+        self._spills: list[Spill] = []
+        self._last: dict[Segment, Spill] = {}
+        pool.on_condemn = self
+
+    def join(self, spill: Spill) -> None:
+        """One more instance spills what it used."""
+        self._spills.append(spill)
+
+    def used(self, spill: Spill, holding: Holding) -> None:
+        """A copy of the instance that has this spill wrote a holding's blocks, or read them."""
+        if len(self._spills) == 1:
+            return
+        size, last = self._pool.block_size, self._last
+        for segment, end in holding.path:
+            if segment.start >= holding.blocks * size:
+                break
+            if end > holding.start * size:
+                last[segment] = spill
+        if len(last) > 2 * self._pool.num_blocks:
+            self._last = {s: last[s] for s in last if self._pool.may_have(s, s.start // size)}
+
+    def __call__(self, segment: Segment, first: int, end: int) -> None:
+        """These blocks are about to be evicted."""
+        self._last.get(segment, self._spills[0]).stage(segment, first, end)
+
+
 class Spill:
-    """Writes what `pool` (the tier called `above`) is about to evict to a slower tier."""
+    """Writes what `pool` (the tier called `above`) is about to evict to a slower tier of one instance."""
 
     def __init__(
         self,
@@ -67,14 +102,17 @@ class Spill:
         self._kernel = kernel
         self._changed = changed
         self._staged: list[tuple[Segment, int, int]] = []
-        pool.on_condemn = self._stage
+        outlet = pool.on_condemn if isinstance(pool.on_condemn, Outlet) else Outlet(pool)
+        outlet.join(self)
+        copies.on_use[pool] = partial(outlet.used, self)
 
-    def _stage(self, segment: Segment, first: int, end: int) -> None:
+    def stage(self, segment: Segment, first: int, end: int) -> None:
+        """These blocks are about to be evicted."""
         end = self._hits.worth(segment, end)
         if end <= first:
             return
         if not self._staged:
-            self._kernel.at(self._kernel.now, self._flush, None, LAST)
+            self._kernel.at(self._kernel.now, self._flush, None, LAST + self._copies.index)
         elif self._staged[-1][0] is segment and self._staged[-1][1] == end:
             end = self._staged.pop()[2]
         self._staged.append((segment, first, end))
