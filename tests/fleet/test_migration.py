@@ -224,6 +224,13 @@ def test_saga_steals_in_a_fleet() -> None:
 
 
 @pytest.mark.parametrize("leap", [True, False])
+def test_saga_does_not_steal_from_an_idle_home_in_the_moment_of_arrival(leap: bool) -> None:
+    """The first turn ends at 2 s; the second is there at 12 s, with a tick, and finds its 64 tokens."""
+    done = serve([growing(10)], [SPEC, SPEC], router=SagaRouter(), leap=leap)
+    assert (done["p:1"].instance, done["p:1"].cached_tokens) == (done["p:0"].instance, 64)
+
+
+@pytest.mark.parametrize("leap", [True, False])
 def test_a_paused_program_is_held_until_it_is_restored(leap: bool) -> None:
     """Paused at 1 s, its first turn ends at 2 s; the second is ready at 4 s, held till 9 s, sent to 1."""
     router = Planned({1: [Pause("p")], 9: [Restore("p", 1)]})

@@ -90,12 +90,12 @@ def test_saga_steals_the_longest_waiting_turn_for_an_idle_instance() -> None:
         view.waiting = waiting
         view.queue = [QueuedTurn(f"p{view.index}", f"s{n}", 10.0 - n) for n in range(2)]
     router = begun(SagaRouter())
-    assert list(router.rebalance(Whole(fleet))) == []
-    assert list(router.rebalance(Whole(fleet))) == [Move("p2", "s1", 0, transfer=False)]
+    assert list(router.rebalance(Whole(fleet, now_s=20.0))) == []
+    assert list(router.rebalance(Whole(fleet, now_s=20.0))) == [Move("p2", "s1", 0, transfer=False)]
     fleet[0].waiting = 1
-    assert list(router.rebalance(Whole(fleet))) == []
+    assert list(router.rebalance(Whole(fleet, now_s=20.0))) == []
     fleet[0].waiting = 0
-    assert list(router.rebalance(Whole(fleet))) == []  # idle again, but not for long enough
+    assert list(router.rebalance(Whole(fleet, now_s=20.0))) == []  # idle again, but not for long enough
 
 
 def test_saga_draws_whom_to_steal_from() -> None:
@@ -105,6 +105,17 @@ def test_saga_draws_whom_to_steal_from() -> None:
     stolen = set()
     for seed in range(20):
         router = begun(SagaRouter(), seed=seed)
-        list(router.rebalance(Whole(fleet)))
-        stolen |= {move.program_id for move in router.rebalance(Whole(fleet))}
+        list(router.rebalance(Whole(fleet, now_s=20.0)))
+        stolen |= {move.program_id for move in router.rebalance(Whole(fleet, now_s=20.0))}
     assert stolen == {"p1", "p2"}
+
+
+def test_saga_leaves_a_turn_to_an_idle_instance_that_starts_it_now() -> None:
+    fleet = views(0, 1)
+    fleet[1].waiting, fleet[1].queue = 1, [QueuedTurn("p", "s", 5.0)]
+    router = begun(SagaRouter(), instances=2)
+    stolen = [Move("p", "s", 0, transfer=False)]
+    assert [list(router.rebalance(Whole(fleet, now_s=5.0))) for _ in range(2)] == [[], []]
+    assert list(router.rebalance(Whole(fleet, now_s=5.1))) == stolen, "it waits"
+    fleet[1].running = 1
+    assert list(router.rebalance(Whole(fleet, now_s=5.0))) == stolen, "others run"

@@ -15,7 +15,8 @@ class SagaRouter:
 
     Load is the used share of the KV blocks; the KV is there if HBM has `cached` of the prompt. Every `tick_s`
     an instance whose queue was empty at the last tick too takes the turn that has waited longest from an
-    instance, drawn at random, that carries more than `steal` times its unfinished turns; one a tick.
+    instance, drawn at random, that carries more than `steal` times its unfinished turns and runs others, or
+    let it wait: no turn is stolen in the moment in which its idle home starts it. One a tick.
     """
 
     most_load: float = 0.8
@@ -48,9 +49,10 @@ class SagaRouter:
         idle = [index for index, now in enumerate(empty) if now and before[index]]
         for thief in idle:
             most = self.steal * fleet.instances[thief].load
-            rich = [i for i in fleet.instances if i.load > most and i.queue]
+            full = [i for i in fleet.instances if i.load > most and i.queue]
+            oldest_of = [(i, min(i.queue, key=lambda queued: queued.sent_s)) for i in full]
+            rich = [oldest for i, oldest in oldest_of if i.running or oldest.sent_s < fleet.now_s]
             if rich:
-                source = rich[int(self._stream.integers(len(rich)))]
-                oldest = min(source.queue, key=lambda queued: queued.sent_s)
+                oldest = rich[int(self._stream.integers(len(rich)))]
                 yield Move(oldest.program_id, oldest.session_id, thief, transfer=False)
                 return
