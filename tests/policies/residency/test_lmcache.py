@@ -27,7 +27,7 @@ def test_whole_chunks_are_loaded() -> None:
 
 
 def test_chunk_is_checked() -> None:
-    with pytest.raises(ValueError, match="chunk is 0"):
+    with pytest.raises(ValueError, match="chunk must be at least 1, got 0"):
         LmCache(chunk=0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agentservesim.policies.bounds import above, at_least, share
 from agentservesim.policies.protocols import (
     ADMIT,
     AdmissionEvent,
@@ -36,8 +37,10 @@ class Concur:
     tick_s: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.first >= 1 and self.increase > 0 and 0 < self.decrease <= 1):
-            raise ValueError("first must be at least 1, increase above 0, decrease above 0 and at most 1")
+        at_least(self, 0, "tick_s")
+        at_least(self, 1, "first")
+        above(self, 0, "increase", "decrease")
+        share(self, "decrease", "low", "high", "hits")
         self.window = self.first
         self._places: set[str] = set()
         self._prompts = self._cached = 0

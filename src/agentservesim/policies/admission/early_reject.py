@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import fsum
 
+from agentservesim.policies.bounds import at_least
 from agentservesim.policies.protocols import (
     ADMIT,
     AdmissionEvent,
@@ -29,6 +30,9 @@ class EarlyReject:
 
     ttft_s: float = 10.0
     _under_way_s: dict[tuple[str, int], float] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "ttft_s")
 
     def admit(self, program: ProgramView, turn: TurnView, fleet: FleetView) -> Admit | Reject:
         """Let in, unless it is new and late."""

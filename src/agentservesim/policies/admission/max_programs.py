@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agentservesim.policies.bounds import at_least
 from agentservesim.policies.protocols import ADMIT, Admit, FleetView, Hold, ProgramView, TurnView
 
 
@@ -14,8 +15,7 @@ class MaxPrograms:
     limit: int = 64
 
     def __post_init__(self) -> None:
-        if self.limit < 1:
-            raise ValueError("limit must be at least 1")
+        at_least(self, 1, "limit")
 
     def admit(self, program: ProgramView, turn: TurnView, fleet: FleetView) -> Admit | Hold:
         """Let in the turns of those who are in, and newcomers while there is room."""

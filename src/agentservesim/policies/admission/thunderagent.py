@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from agentservesim.model import InputError
 from agentservesim.policies.admission.seats import Seat, Seats
+from agentservesim.policies.bounds import at_least
 from agentservesim.policies.protocols import (
     ADMIT,
     AdmissionEvent,
@@ -37,6 +38,7 @@ class ThunderAgent:
     patience_s: float = 1800.0
 
     def __post_init__(self) -> None:
+        at_least(self, 0, "tick_s", "buffer", "decay", "patience_s")
         self._seats = Seats(self.buffer, self.decay)
 
     def admit(self, program: ProgramView, turn: TurnView, fleet: FleetView) -> Admit | Hold:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from agentservesim.policies.bounds import above, at_least
 from agentservesim.policies.protocols import ADMIT, Admit, FleetView, Hold, ProgramView, TurnView
 
 SLACK_S = 1e-9
@@ -29,8 +30,8 @@ class TokenBucket:
     _due_s: dict[tuple[str, int], float] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not (self.tokens_per_s > 0 and self.burst >= 0):
-            raise ValueError("tokens_per_s must be above 0, burst at least 0")
+        above(self, 0, "tokens_per_s")
+        at_least(self, 0, "burst")
 
     def admit(self, program: ProgramView, turn: TurnView, fleet: FleetView) -> Admit | Hold:
         """Take the prompt out of the bucket, once; wait until the bucket has made up for it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from agentservesim.policies.bounds import at_least
 from agentservesim.policies.protocols import (
     ChainView,
     Event,
@@ -39,6 +40,7 @@ class CacheTtl:
     _paid: set[tuple[str, str]] = field(default_factory=set, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        at_least(self, 0, "ttl_s", "input_price", "write_price", "read_price")
         self.write_price = self.write_price or WRITE_PRICES[300.0 if self.ttl_s <= 300 else 3600.0]
 
     @property

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from agentservesim.policies.bounds import above, at_least
 from agentservesim.policies.protocols import (
     CACHE,
     ChainView,
@@ -37,6 +38,10 @@ class Continuum:
     wants: ClassVar[Mapping[str, str]] = {"tools": "all gaps are of one kind"}
     _gaps: GapHistory = field(default_factory=GapHistory, init=False, repr=False)
     _turns: TurnCounts = field(default_factory=TurnCounts, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "min_samples")
+        above(self, 0, "default_gap_s")
 
     def observe(self, event: Event) -> None:
         """Learn gaps, and how many turns programs have."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from agentservesim.policies.bounds import at_least
 from agentservesim.policies.protocols import CACHE, ChainView, Event, GapEnded, Placement, ServerView
 from agentservesim.policies.residency.gaps import RunningMean, tool_of
 
@@ -24,6 +25,9 @@ class ContinuumPreview:
     ignore_s: float = 0.01
     wants: ClassVar[Mapping[str, str]] = {"tools": "nothing is pinned"}
     _means: RunningMean = field(default_factory=RunningMean, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "pin_s", "threshold_s", "ignore_s")
 
     def observe(self, event: Event) -> None:
         """Learn each tool's mean gap."""

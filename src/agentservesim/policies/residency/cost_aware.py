@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from agentservesim.policies.bounds import at_least, below
 from agentservesim.policies.protocols import CACHE, ChainView, Event, GapEnded, Placement, ServerView
 from agentservesim.policies.residency.gaps import GapHistory, tool_of
 from agentservesim.policies.residency.keeping import KeepingTime
@@ -31,8 +32,8 @@ class CostAware:
     _gaps: GapHistory = field(default_factory=GapHistory, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.step < 1:
-            raise ValueError("step must be from 0 to below 1")
+        at_least(self, 0, "min_samples", "step")
+        below(self, 1, "step")
         self.spill = {"hbm": self.tier}
         self._keeps = KeepingTime(self.step)
 

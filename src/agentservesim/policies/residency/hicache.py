@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from agentservesim.policies.bounds import at_least
 from agentservesim.policies.protocols import (
     CACHE,
     ChainView,
@@ -48,6 +49,9 @@ class HiCache:
     prefetch_share: float = 0.8
 
     def __post_init__(self) -> None:
+        at_least(self, 0, "prefetch_threshold", "load_back_threshold", "prefetch_share")
+        at_least(self, 0, "timeout_base_s", "timeout_per_ki_token_s")
+        at_least(self, 1, "page")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is '{getattr(self, name)}'; it must be {' or '.join(choices)}")

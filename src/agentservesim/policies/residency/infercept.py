@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
+from agentservesim.policies.bounds import above, at_least
 from agentservesim.policies.protocols import ChainView, Event, GapEnded, PinBroken, Placement, ServerView
 from agentservesim.policies.residency.gaps import Lengths
 from agentservesim.policies.residency.idleness import session_of
@@ -32,9 +33,9 @@ class InferCept:
     swap: bool = True
 
     def __post_init__(self) -> None:
+        at_least(self, 0, "unseen_gap_s")
+        above(self, 0, "period_s")
         self._lengths = Lengths(self.gap, self.unseen_gap_s)
-        if not self.period_s > 0:
-            raise ValueError("period_s must be above 0")
         self.tick_s = self.period_s
         self._shelves: dict[int, Shelf] = defaultdict(Shelf)
 

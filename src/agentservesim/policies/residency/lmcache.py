@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from agentservesim.policies.bounds import at_least
 from agentservesim.policies.protocols import CACHE, ChainView, Placement, ServerView
 
 
@@ -18,8 +19,7 @@ class LmCache:
     chunk: int = 256
 
     def __post_init__(self) -> None:
-        if self.chunk < 1:
-            raise ValueError(f"chunk is {self.chunk}; it must be at least 1 token")
+        at_least(self, 1, "chunk")
 
     def place(self, chain: ChainView, server: ServerView) -> Placement:
         """Copy to the first tier, then to the next ones."""

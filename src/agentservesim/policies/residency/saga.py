@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from agentservesim.policies.bounds import above, at_least, share
 from agentservesim.policies.protocols import (
     CACHE,
     ChainView,
@@ -37,6 +38,9 @@ class Saga:
     wants: ClassVar[Mapping[str, str]] = {"tools": "all gaps are of one kind"}
 
     def __post_init__(self) -> None:
+        at_least(self, 0, "cold_s", "recency", "reuse", "size")
+        above(self, 0, "cap_s")
+        share(self, "smoothing")
         self._gaps = LogNormals(self.smoothing)
         self.survival = Survival()
         self._returned: set[Session] = set()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from agentservesim.policies.bounds import above, ascending, share
 from agentservesim.policies.protocols import ChainView, Event, GapEnded, Placement, ServerView
 
 HELD = Placement("hbm")
@@ -35,6 +36,10 @@ class TokenCake:
     }
 
     def __post_init__(self) -> None:
+        above(self, 0, "tick_s")
+        share(self, "smoothing", "min_use", "reserve", "reserve_step", "most_reserve", "high_use", "low_use")
+        ascending(self, "reserve", "most_reserve")
+        ascending(self, "low_use", "high_use")
         self._means: dict[frozenset[str], float] = {}
         self._below: dict[tuple[str, str], tuple[int, int]] = {}
         self._reserves: dict[int, float] = {}

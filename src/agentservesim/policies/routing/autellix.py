@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agentservesim.policies.bounds import at_least
 from agentservesim.policies.protocols import Choice, InstanceView, TurnView
 
 
@@ -16,6 +17,9 @@ class Autellix:
     """
 
     long_tokens: int = 2048
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "long_tokens")
 
     def begin(self, instances: int, seed: int) -> None:
         """No program has a home yet."""

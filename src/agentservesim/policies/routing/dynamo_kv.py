@@ -8,6 +8,7 @@ from itertools import accumulate
 from math import exp
 from typing import ClassVar
 
+from agentservesim.policies.bounds import at_least
 from agentservesim.policies.protocols import Choice, InstanceView, RouterEvent, TurnView
 from agentservesim.policies.routing.books import Books
 from agentservesim.policies.routing.choosing import lowest
@@ -32,8 +33,7 @@ class DynamoKv:
     wants: ClassVar[Mapping[str, str]] = {"speculative_prefill": "no prompt is computed before its turn"}
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise ValueError(f"temperature is {self.temperature:g}; it must be 0 or more")
+        at_least(self, 0, "overlap_weight", "temperature", "ttl_s")
 
     def begin(self, instances: int, seed: int) -> None:
         """Draws come from the stream "router" of the run's seed."""

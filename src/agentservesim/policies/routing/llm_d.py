@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agentservesim.policies.bounds import at_least
 from agentservesim.policies.protocols import Choice, InstanceView, TurnView
 from agentservesim.policies.routing.choosing import highest
 from agentservesim.policies.routing.prefixes import PrefixIndex
@@ -26,8 +27,8 @@ class LlmD:
     capacity: int = 31_250
 
     def __post_init__(self) -> None:
-        if self.block < 1 or self.capacity < 1:
-            raise ValueError("block and capacity must be 1 or more")
+        at_least(self, 0, "prefix", "kv", "queue")
+        at_least(self, 1, "block", "capacity")
 
     def begin(self, instances: int, seed: int) -> None:
         """Nothing is known yet."""

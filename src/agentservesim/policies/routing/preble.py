@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agentservesim.policies.bounds import at_least
 from agentservesim.policies.protocols import Choice, InstanceView, Replied, RouterEvent, TurnView
 from agentservesim.policies.routing.choosing import lowest
 from agentservesim.policies.routing.prefixes import PrefixIndex
@@ -24,6 +25,9 @@ class Preble:
 
     window_s: float = 180.0
     rebalance_at: float = 1.5
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "window_s", "rebalance_at")
 
     def begin(self, instances: int, seed: int) -> None:
         """Nothing is known yet."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agentservesim.policies.bounds import at_least, share
 from agentservesim.policies.protocols import Choice, InstanceView, TurnView
 from agentservesim.policies.routing.power_of_two import better_of_two
 from agentservesim.policies.routing.prefixes import PrefixIndex
@@ -22,6 +23,10 @@ class RayPrefix:
 
     imbalance: int = 10
     threshold: float = 0.1
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "imbalance")
+        share(self, "threshold")
 
     def begin(self, instances: int, seed: int) -> None:
         """Draws come from the stream "router" of the run's seed."""

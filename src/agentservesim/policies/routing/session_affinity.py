@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from math import ceil
 
+from agentservesim.policies.bounds import at_least
 from agentservesim.policies.protocols import Choice, InstanceView, TurnView
 
 
@@ -35,10 +36,10 @@ class SessionAffinity:
     capacity: int = 0
 
     def __post_init__(self) -> None:
-        if self.bound and (self.bound < 1 or not self.ring):
-            raise ValueError(f"bound is {self.bound:g}; it must be 1 or more, with ring=true, or 0 for none")
-        if self.replicas < 1 or self.capacity < 0:
-            raise ValueError("replicas must be 1 or more, capacity 0 (no limit) or more")
+        at_least(self, 1, "replicas")
+        at_least(self, 0, "capacity")
+        if self.bound and (not self.bound >= 1 or not self.ring):
+            raise ValueError(f"bound must be 1 or more, with ring=true, or 0 for none, got {self.bound:g}")
 
     def begin(self, instances: int, seed: int) -> None:
         """Lay out the ring."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from agentservesim.policies.bounds import at_least
 from agentservesim.policies.protocols import Changes, RequestView
 
 
@@ -21,6 +22,9 @@ class Astraea:
     tick_s: float = 1.0
     unseen_s: float = 1.0
     changes: ClassVar[Changes] = "time"
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "tick_s", "unseen_s")
 
     def key(self, request: RequestView, now_s: float) -> tuple[bool, float]:
         """Class, and minus (wait + work) / work."""

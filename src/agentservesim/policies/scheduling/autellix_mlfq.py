@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from agentservesim.policies.bounds import above, at_least
 from agentservesim.policies.protocols import (
     Changes,
     ProgramEnded,
@@ -40,8 +41,8 @@ class AutellixMlfq:
     _forgiven: dict[str, tuple[float, float]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.starvation > 0:
-            raise ValueError("starvation must be above 0")
+        at_least(self, 0, "tick_s")
+        above(self, 0, "starvation")
         self._levels = Levels(self.boundaries, self.quanta)
 
     def key(self, request: RequestView, now_s: float) -> int:

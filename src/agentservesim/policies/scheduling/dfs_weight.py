@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from agentservesim.model import Path, Segment, first_tokens
+from agentservesim.policies.bounds import at_least
 from agentservesim.policies.protocols import Changes, RequestView
 from agentservesim.policies.scheduling.lpm import fewest_replied
 
@@ -26,6 +27,9 @@ class DfsWeight:
     changes: ClassVar[Changes] = "queue"
     _places: dict[RequestView, int] = field(default_factory=dict, init=False, repr=False)
     _cuts: dict[RequestView, tuple[int, Path]] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "limit")
 
     def survey(self, waiting: Sequence[RequestView], now_s: float) -> None:
         """Walk the tree."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from agentservesim.policies.bounds import at_least
 from agentservesim.policies.protocols import Changes, RequestView, SchedulerEvent, TurnFinished
 
 
@@ -33,6 +34,7 @@ class FairShare:
     _now: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        at_least(self, 0, "reply_weight")
         for part in self.weights.split("/") if self.weights else ():
             tenant, colon, weight = part.rpartition(":")
             if not colon or not weight.replace(".", "", 1).isdigit() or not float(weight) > 0:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import ClassVar
 
+from agentservesim.policies.bounds import at_least
 from agentservesim.policies.protocols import Changes, RequestView
 
 
@@ -24,6 +25,9 @@ class Hrrn:
     limit: int = 128
     changes: ClassVar[Changes] = "time"
     _crowded: bool = field(default=False, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "tick_s", "limit")
 
     def survey(self, waiting: Sequence[RequestView], now_s: float) -> None:
         """See whether there are too many to look them all up."""

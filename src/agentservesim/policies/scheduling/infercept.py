@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import ClassVar
 
+from agentservesim.policies.bounds import at_least
 from agentservesim.policies.protocols import Changes, RequestView
 
 
@@ -22,6 +23,9 @@ class InferCeptQueue:
 
     recompute_tokens: int = 0
     changes: ClassVar[Changes] = "never"
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "recompute_tokens")
 
     def key(self, request: RequestView, now_s: float) -> float:
         """When the program arrived, in seconds."""

@@ -8,6 +8,7 @@ from math import inf
 from typing import ClassVar
 
 from agentservesim.model import Path, Segment
+from agentservesim.policies.bounds import at_least
 from agentservesim.policies.protocols import Changes, RequestView
 
 
@@ -30,6 +31,9 @@ class Lpm:
     share: int = 32
     changes: ClassVar[Changes] = "queue"
     _keys: dict[RequestView, float] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "limit", "check", "share")
 
     def survey(self, waiting: Sequence[RequestView], now_s: float) -> None:
         """Look up every prefix, in the cache and among those who wait."""

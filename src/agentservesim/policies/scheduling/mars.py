@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from agentservesim.policies.bounds import above, at_least
 from agentservesim.policies.protocols import Changes, RequestView, SchedulerEvent, TurnFinished
 from agentservesim.policies.scheduling.levels import Levels
 
@@ -28,8 +29,8 @@ class Mars:
     _sunk: dict[RequestView, int] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.ageing_s > 0:
-            raise ValueError("ageing_s must be above 0")
+        at_least(self, 0, "tick_s")
+        above(self, 0, "ageing_s")
         self._levels = Levels(self.boundaries, self.quanta)
 
     def key(self, request: RequestView, now_s: float) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from agentservesim.policies.bounds import above, at_least
 from agentservesim.policies.protocols import (
     Changes,
     ProgramEnded,
@@ -40,8 +41,8 @@ class SagaShare:
     }
 
     def __post_init__(self) -> None:
-        if not (self.deadline_s > 0 and self.slack_s > 0):
-            raise ValueError("deadline_s and slack_s must be above 0")
+        at_least(self, 0, "tick_s")
+        above(self, 0, "deadline_s", "slack_s")
         self._active: dict[str, ProgramView] = {}
         self._tenants = Counter[str]()
         self._shares: dict[str, float] = {}
