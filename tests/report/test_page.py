@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from agentservesim.model import InputError
@@ -169,6 +170,20 @@ def test_engines_of_an_instance_are_looked_at_one_by_one(tmp_path: Path, tiers: 
     assert run.instance_names() == heat(run)["instances"] == names
     sizes = [view["tiers"][0]["size_bytes"] for view in kv_over_time(run)["views"][1:]]
     assert sizes == [blocks * 16 * 131072 for blocks in (27581, 27581, 10399, 10399)]
+
+
+def test_a_shared_tier_is_one_and_every_instance_sees_it(tmp_path: Path) -> None:
+    tiers = [{"name": "dram", "capacity_bytes": 30e9, "scope": "fleet"}]
+    memory = {**TIERS["memory"], "tiers": tiers}
+    workload = {"trace": "demo", "max_programs": 4, "program_rate": 0.2}
+    instances = [{"num_gpu_blocks": 11000, "count": 2}]
+    fields = {**TIERS, "memory": memory, "workload": workload, "instances": instances}
+    run = read_run(write_run(tmp_path / "run", **fields))
+    assert run.table("residency").filter(pl.col("tier") == "dram")["instance"].unique().to_list() == [0]
+    whole, *each = [view["tiers"][1] for view in kv_over_time(run)["views"]]
+    assert len(each) == 2
+    assert max(whole["bytes"]["cached"]) > 0
+    assert all(dram == whole for dram in each)
 
 
 def test_when_a_run_is_over_nothing_is_active(tiered: Path) -> None:

@@ -16,7 +16,7 @@ from agentservesim.kv.links import Link
 from agentservesim.kv.residency import Residency, TransferRecord
 from agentservesim.model import PS_PER_S, InputError
 from agentservesim.results import METRICS, Pool, Recorder, Result, make_result
-from agentservesim.results.memory_tables import MEMORY_COLUMNS, transfer_table
+from agentservesim.results.memory_tables import MEMORY_COLUMNS, residency_table, transfer_table
 from agentservesim.results.tables import COLUMNS
 from agentservesim.scenario import RunError, simulate
 from tests.results.test_results import FACTS, FIRST, KNOWN, PROGRAMS, SECOND
@@ -37,7 +37,7 @@ def link(seconds_down: int, seconds_up: int) -> Link:
 
 
 def memory(made: Link, blocks: int, held_byte_s: int, unpins: int) -> Residency:
-    tier = SimpleNamespace(name="slow-ram", link=made, links={"hbm": made})
+    tier = SimpleNamespace(name="slow-ram", link=made, links={"hbm": made}, pool=object())
     pins = SimpleNamespace(held_in_gap_byte_ps=held_byte_s * S, forced_unpins=unpins)
     parts = {"pins": pins, "copies": SimpleNamespace(), "ledger": SimpleNamespace(sizes=[blocks, 100])}
     return cast(Residency, SimpleNamespace(tiers=(tier,), **parts))
@@ -113,6 +113,26 @@ def test_tables_by_hand() -> None:
         assert set(table.columns) <= MEMORY_COLUMNS.keys() | COLUMNS.keys()
     turns = result().turns
     assert turns.select("cached_hbm_tokens", "cached_slow_ram_tokens").rows() == [(0, 0), (32, 64)]
+
+
+def test_a_shared_tier_has_rows_of_its_own_whoever_changes_it() -> None:
+    recorder = Recorder(tiers=["slow-ram"])
+    models = [memory(link(0, 0), blocks, 0, 0) for blocks in (10, 20, 20)]
+    models[2].tiers = models[1].tiers
+    recorder.watch(models, [Pool(blocks, 100) for blocks in (10, 20, 20)])
+    empty, busy = (20, 20, 0, 0), (15, 15, 0, 5)
+    for index, time, hbm, shared in ((2, 1, empty, 5), (1, 2, empty, 5), (1, 3, busy, 7), (2, 4, empty, 0)):
+        on_change = models[index].ledger.on_change
+        assert on_change is not None
+        on_change([index, time * S, *hbm, 100 - shared, 100 - shared, 0, shared])
+    rows = residency_table(recorder).filter(pl.col("tier") == "slow-ram")
+    assert rows.select("instance", "time_ps", "in_flight_bytes").rows() == [
+        (1, 1 * S, 500),
+        (1, 3 * S, 700),
+        (1, 4 * S, 0),
+    ]
+    hbm = residency_table(recorder).filter(pl.col("tier") == "hbm")
+    assert hbm.select("instance", "time_ps").rows() == [(2, 1 * S), (1, 2 * S), (1, 3 * S)]
 
 
 def test_the_guide_says_of_each_table_what_its_columns_are(tmp_path: Path) -> None:

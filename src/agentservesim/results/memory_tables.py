@@ -20,7 +20,7 @@ MEMORY_COLUMNS: dict[str, str] = {
     "start_s": "the link began with it",
     "end_s": "its last byte arrived",
     "time_s": "from this moment on, until the tier's next row",
-    "tier": "the tier, as this instance sees it; a shared tier is the same for all",
+    "tier": "the tier; the rows of one that is shared are those of the first instance that shares it",
     "active_bytes": "held by requests",
     "pinned_bytes": "held by pins, and not by requests before them",
     "cached_bytes": "evictable content",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from agentservesim.kv.ledger import COUNTS
 from agentservesim.kv.links import Link, Network
+from agentservesim.kv.pool import BlockPool
 from agentservesim.kv.residency import Residency, ResidencyRecord, TransferRecord
 from agentservesim.model import InputError, StepRecord, TurnRecord
 from agentservesim.results.expenses import Use
@@ -120,20 +121,35 @@ class Recorder:
         return self._transfers.columns()
 
     def changes(self) -> Columns:
-        """What each tier (0 is HBM) held from each moment on, in order of time; times in picoseconds."""
+        """What each tier (0 is HBM) held from each moment on, in order of time; times in picoseconds.
+
+        The instance of a shared tier is the first that shares it, whichever changed it.
+        """
         snapshots, tiers = self._snapshots.rows(), 1 + len(self.tiers)
         counts = snapshots[:, 2:].reshape(len(snapshots), tiers, COUNTS)
+        instances = self._owners()[snapshots[:, 0]]
         new = np.ones((len(snapshots), tiers), dtype=bool)
-        for instance in range(len(self.memories)):
-            own = np.flatnonzero(snapshots[:, 0] == instance)
-            new[own[1:]] = (counts[own[1:]] != counts[own[:-1]]).any(axis=2)
-        row, tier = np.nonzero(new)
-        instances, times_ps = snapshots[row, 0], snapshots[row, 1]
-        free, blank, pinned, in_flight = counts[row, tier].T
+        for tier in range(tiers):
+            order = np.argsort(instances[:, tier], kind="stable")
+            owners, held = instances[order, tier], counts[order, tier]
+            other = (held[1:] != held[:-1]).any(axis=1) | (owners[1:] != owners[:-1])
+            new[order[1:], tier] = other
+        row, place = np.nonzero(new)
+        times_ps = snapshots[row, 1]
+        free, blank, pinned, in_flight = counts[row, place].T
         sizes = np.array([memory.ledger.sizes for memory in self.memories], dtype=np.int64).reshape(-1, tiers)
-        active = sizes[instances, tier] - free - pinned - in_flight
-        columns = instances, times_ps, tier, active, pinned, free - blank, in_flight, blank
+        active = sizes[snapshots[row, 0], place] - free - pinned - in_flight
+        columns = instances[row, place], times_ps, place, active, pinned, free - blank, in_flight, blank
         return dict(zip(ResidencyRecord._fields, columns, strict=True))
+
+    def _owners(self) -> NDArray[np.int64]:
+        """For each instance and tier (0 is HBM) the first instance that has the same pool there."""
+        first: dict[BlockPool, int] = {}
+        owners = [
+            [index, *(first.setdefault(tier.pool, index) for tier in memory.tiers)]
+            for index, memory in enumerate(self.memories)
+        ]
+        return np.array(owners, dtype=np.int64).reshape(-1, 1 + len(self.tiers))
 
     def links(self) -> dict[str, list[Link]]:
         """The physical links by name, in the order of the tiers; the network's are the last."""

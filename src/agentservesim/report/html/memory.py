@@ -40,18 +40,20 @@ def kv_over_time(run: SavedRun) -> dict[str, Any]:
 
 def _recorded(run: SavedRun, instances: range, edges: Floats) -> list[dict[str, Any]]:
     """The tiers as `residency.parquet` has them, over the pools that these instances see."""
-    table = run.table("residency").filter(pl.col("instance").is_in(list(instances)))
+    table = run.table("residency")
     scopes = {tier["name"]: tier["scope"] for tier in run.summary["scenario"]["memory"]["tiers"]}
     per_node = run.summary["scenario"]["memory"]["instances_per_node"]
     owner = {"instance": pl.col("instance"), "node": pl.col("instance") // per_node, "fleet": pl.lit(0)}
     tiers = []
     for name in ("hbm", *scopes):
-        rows = table.filter(pl.col("tier") == name)
+        pool = owner[scopes.get(name, "instance")]
+        seen = pl.DataFrame({"instance": instances}).select(pool).to_series().to_list()
+        rows = table.filter(pl.col("tier") == name).with_columns(pool=pool).filter(pl.col("pool").is_in(seen))
         levels, size = np.zeros((len(edges) - 1, len(STATES))), 0.0
-        for pool in rows.with_columns(pool=owner[scopes.get(name, "instance")]).partition_by("pool"):
-            states = pool.select(f"{state}_bytes" for state in STATES).to_numpy()
-            levels += step_average(pool["time_s"], states, edges)
-            size += float(states[0].sum() + pool["free_bytes"][0])
+        for own in rows.partition_by("pool"):
+            states = own.select(f"{state}_bytes" for state in STATES).to_numpy()
+            levels += step_average(own["time_s"], states, edges)
+            size += float(states[0].sum() + own["free_bytes"][0])
         bytes_ = {state: rounded(levels[:, i]) for i, state in enumerate(STATES)}
         tiers.append({"name": name, "size_bytes": size, "bytes": bytes_})
     return tiers
