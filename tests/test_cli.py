@@ -321,6 +321,7 @@ def test_a_run_with_tiers_leaves_tables_of_them(trace: Path, tmp_path: Path) -> 
 
 
 FAILING = """
+from agentservesim.model import InputError
 from agentservesim.policies.protocols import Placement
 
 class Raises:
@@ -333,6 +334,23 @@ class Nonsense(Raises):
     def place(self, chain, server):
         return super().place(chain, server) if self.left > 1 else "hbm"
 
+class Exits(Raises):
+    def place(self, chain, server):
+        return super().place(chain, server) if self.left > 1 else exit(0)
+
+class Refuses(Raises):
+    def place(self, chain, server):
+        if self.left > 1:
+            return super().place(chain, server)
+        raise InputError("no more")
+
+class Five(Raises):
+    left = 100
+    figures = lambda self: 5
+
+class Divides(Five):
+    figures = lambda self: 1 / 0
+
 class AtOnce:
     def place(self, chain, server):
         return Placement("moon")
@@ -344,6 +362,8 @@ class AtOnce:
     [
         ("Raises", "residency Raises: place() of program 'p5' raised ZeroDivisionError: division by zero"),
         ("Nonsense", "residency Nonsense: place() of program 'p5' returned 'hbm'; it must be a Placement"),
+        ("Exits", "residency Exits: place() of program 'p5' raised SystemExit: 0"),
+        ("Refuses", "residency Refuses: place() of program 'p5': no more"),
         ("AtOnce", "residency AtOnce: place() of program 'p0' returned Placement(tier='moon'"),
     ],
 )
@@ -362,6 +382,16 @@ def test_what_a_policy_that_fails_left_is_kept_apart(
     turns, programs = (pl.read_parquet(partial / f"{name}.parquet") for name in ("turns", "programs"))
     assert 0 < turns.height < 18
     assert set(programs["turns"]) <= {3}
+
+
+@pytest.mark.parametrize(("policy", "did"), [("Five", "returned 5"), ("Divides", "raised ZeroDivisionError")])
+def test_a_policy_that_fails_at_the_end_costs_no_turn(
+    trace: Path, tmp_path: Path, policy: str, did: str
+) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    words = ["run", str(trace), "--residency", f"failing:{policy}", "--out", "out"]
+    assert refused(*words, cwd=tmp_path).startswith(f"residency {policy}: figures() {did}")
+    assert pl.read_parquet(tmp_path / "out.partial" / "turns.parquet").height == 18
 
 
 def test_folders_of_others_are_safe(trace: Path, tmp_path: Path) -> None:

@@ -156,7 +156,14 @@ def test_a_run_that_fails_is_named_and_the_others_stay(
         compare(arms(base, "lru", "breaking:Breaks"), seeds=1, folder=out, processes=1)
     assert str(fault.value).startswith("breaking:Breaks, seed 0: ")
     assert "ZeroDivisionError" in str(fault.value)
-    assert [path.name.partition(".")[0] for path in (out / "runs").iterdir()] == ["lru"]
+    assert str(fault.value).endswith(f"; kept in {out / 'runs'}: 1 finished and 1 incomplete (.partial)")
+    assert {
+        (path.name.partition(".")[0], path.suffix == ".partial") for path in (out / "runs").iterdir()
+    } == {
+        ("lru", False),
+        ("breaking_Breaks", True),
+    }
+    compare(arms(base, "lru", "drop"), seeds=1, folder=out, processes=1)
 
 
 def test_all_arms_are_checked_before_the_first_run(base: Scenario, tmp_path: Path, made: list[str]) -> None:

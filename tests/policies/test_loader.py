@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -39,6 +40,13 @@ class Plain:
         return 0
 
 
+class Unmade(Plain):
+    """Cannot be made."""
+
+    def __init__(self) -> None:
+        raise SystemExit(0)
+
+
 class NoRouter:
     """Lacks route."""
 
@@ -48,6 +56,7 @@ def mine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A module of somebody else's."""
     module = ModuleType("mine")
     module.Capped, module.Plain, module.NoRouter = Capped, Plain, NoRouter  # type: ignore[attr-defined]
+    module.Unmade = Unmade  # type: ignore[attr-defined]
     module.number = 7  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mine", module)
 
@@ -110,6 +119,7 @@ def test_a_class_of_any_module_with_parameters() -> None:
         ("mine:Plain,cap=1", ["mine:Plain", "cap"]),
         ("mine:NoRouter", ["mine:NoRouter", "needs the method route"]),
         ("mine:number", ["mine:number"]),
+        ("mine:Unmade", ["router 'mine:Unmade': __init__() raised SystemExit: 0"]),
         ("mine:Absent", ["'mine' has no 'Absent'"]),
         ("mine:", ["mine:"]),
         (":Plain", [":Plain"]),
@@ -119,6 +129,39 @@ def test_a_class_of_any_module_with_parameters() -> None:
 def test_what_cannot_be_loaded_is_refused_in_one_line(spec: str, parts: list[str]) -> None:
     message = refused(spec)
     assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 / 0", "the import of 'half_done' raised ZeroDivisionError: division by zero"),
+        ("nothing", "the import of 'half_done' raised NameError: name 'nothing' is not defined"),
+        ("raise SystemExit(0)", "the import of 'half_done' raised SystemExit: 0"),
+        ("def (", "cannot import 'half_done': invalid syntax (half_done.py, line 1)"),
+    ],
+)
+def test_a_module_that_fails_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    (tmp_path / "half_done.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert refused("half_done:X") == f"router 'half_done:X': {said}"
+
+
+def test_a_broken_package_is_named_and_the_others_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = tmp_path / "mine-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[agentservesim.router]\nlost = not_there:Lost\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    said = "router 'lost': cannot import 'not_there': No module named 'not_there'"
+    assert refused("lost") == said
+    listed = list_policies("router")
+    assert listed["lost"] == f"note: this one is broken: {said}"
+    assert listed["round-robin"].startswith("Every turn goes")
+    load_policy("router", "round-robin")
 
 
 def test_the_spec_of_an_object_loads_its_like() -> None:

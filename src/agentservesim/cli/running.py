@@ -124,8 +124,9 @@ def _keep(error: RunError, out: Path | None) -> str:
     """Save what a failed run computed beside its folder; says where it is."""
     if out is None:
         return ""
-    partial = out.with_name(out.name + ".partial")
+    from agentservesim.results.run_folder import partial_of
+
     try:
-        return f"; what was computed so far is in {_write(error.partial, partial)}"
+        return f"; what was computed so far is in {_write(error.partial, partial_of(out))}"
     except InputError as fault:
         return f"; what was computed so far is lost: {fault}"

@@ -9,7 +9,7 @@ from operator import ne
 from typing import Any
 
 from agentservesim.model import InputError, to_ps
-from agentservesim.policies.asking import fault_of
+from agentservesim.policies.asking import FAULTS, fault_of
 from agentservesim.policies.protocols import RequestView, SchedulerEvent
 from agentservesim.policies.protocols.scheduling import CHANGES
 from agentservesim.policies.scheduling.fcfs import Fcfs
@@ -66,7 +66,7 @@ class Order:
         """What a request is sorted by."""
         try:
             key = self.policy.key(request, now_s)
-        except Exception as error:
+        except FAULTS as error:
             raise self._failed(_call("key", request), error) from error
         if not _can_be_sorted(key):
             raise self._no_order(request, key)
@@ -88,7 +88,7 @@ class Order:
                 self.policy.survey(waiting, now_s)
             for request in waiting:
                 keys.append(key(request, now_s))
-        except Exception as error:
+        except FAULTS as error:
             call = _call("key", request) if request is not None else "survey()"
             raise self._failed(call, error) from error
         if not _can_all_be_sorted(keys):
@@ -110,7 +110,7 @@ class Order:
                 tokens = budget(request, now_s)
                 whole = type(tokens) is int and tokens > 0
                 answers.append(tokens if whole else self._whole(request, tokens))
-        except Exception as error:
+        except FAULTS as error:
             call = _call("budget", request) if request is not None else "budget()"
             raise self._failed(call, error) from error
         return answers
@@ -126,7 +126,7 @@ class Order:
         """The running request to preempt first."""
         try:
             order = list(self.policy.victims(running, now_s))
-        except Exception as error:
+        except FAULTS as error:
             raise self._failed("victims()", error) from error
         if not order or order[0] not in running:
             raise InputError(f"{self._name}: victims() must return the running requests, not {order!r}")
@@ -140,7 +140,7 @@ class Order:
         before = self.version
         try:
             self._observe(event)
-        except Exception as error:
+        except FAULTS as error:
             raise self._failed(f"observe() of {type(event).__name__}", error) from error
         if self.version != before:
             for follow in self.on_version:
@@ -156,7 +156,7 @@ class Order:
         """What to raise where keys cannot be compared."""
         return InputError(f"{self._name}: its keys cannot be compared with one another: {error}")
 
-    def _failed(self, call: str, error: Exception) -> InputError:
+    def _failed(self, call: str, error: BaseException) -> InputError:
         return fault_of(f"{self._name}: {call}", error)
 
 

@@ -15,7 +15,7 @@ from agentservesim.experiment.comparison import COMPARISON, Comparison, Run, com
 from agentservesim.experiment.runs import RUNS, make_jobs, run_all
 from agentservesim.experiment.sweep import SWEEP, Sweep, gather
 from agentservesim.model import InputError
-from agentservesim.results.run_folder import to_json, write_table
+from agentservesim.results.run_folder import PARTIAL, to_json, write_table
 from agentservesim.scenario import prepare
 
 SEEDS = 5
@@ -87,7 +87,19 @@ def _place(folder: Path | None) -> Iterator[Path]:
         (folder / RUNS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made: {error.strerror}") from None
-    yield folder
+    try:
+        yield folder
+    except InputError as error:
+        raise InputError(f"{error}{_kept(folder / RUNS)}") from error
+
+
+def _kept(runs: Path) -> str:
+    """Where the runs are that were made before one failed."""
+    folders = [path for path in runs.iterdir() if not path.name.startswith(".")]
+    partial = sum(path.suffix == PARTIAL for path in folders)
+    counts = {"finished": len(folders) - partial, f"incomplete ({PARTIAL})": partial}
+    said = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return f"; kept in {runs}: {said}" if said else ""
 
 
 def _runs(

@@ -20,7 +20,8 @@ import orjson
 
 from agentservesim.experiment.arms import Arm
 from agentservesim.model import InputError
-from agentservesim.scenario import Scenario, simulate
+from agentservesim.results.run_folder import partial_of
+from agentservesim.scenario import RunError, Scenario, simulate
 from agentservesim.scenario.config import FILES
 
 RUNS = "runs"
@@ -42,10 +43,13 @@ class Job:
         return self.folder.is_dir()
 
     def run(self) -> None:
-        """Make the run. Raises InputError, which names it."""
+        """Make the run. Raises InputError, which names it; what it computed until then is kept beside."""
         try:
             simulate(self.scenario).save(self.folder)
         except InputError as error:
+            if isinstance(error, RunError):
+                with suppress(InputError):
+                    error.partial.save(partial_of(self.folder))
             raise InputError(f"{self.arm}, seed {self.scenario.seed}: {error}") from None
 
 

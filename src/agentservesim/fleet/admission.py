@@ -13,7 +13,7 @@ from agentservesim.kernel import Event as Timer
 from agentservesim.kernel import Kernel
 from agentservesim.model import PS_PER_S, InputError, Turn, to_ps, to_s
 from agentservesim.policies.admission.always import Always
-from agentservesim.policies.asking import fault_of, tick_ps
+from agentservesim.policies.asking import FAULTS, fault_of, tick_ps
 from agentservesim.policies.protocols import (
     ADMIT,
     Admit,
@@ -228,6 +228,6 @@ class Gate:
     def _call(self, name: str, program_id: str, *arguments: object) -> Any:
         try:
             return getattr(self._policy, name)(*arguments)
-        except Exception as error:
+        except FAULTS as error:
             whose = f" of program '{program_id}'" if program_id else ""
             raise fault_of(f"{self._name}: {name}(){whose}", error) from error

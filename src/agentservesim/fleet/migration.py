@@ -14,7 +14,7 @@ from agentservesim.kernel import Kernel
 from agentservesim.kv.links import Network
 from agentservesim.kv.residency import Chain, Residency, Session
 from agentservesim.model import InputError, Turn, first_tokens
-from agentservesim.policies.asking import fault_of, tick_ps
+from agentservesim.policies.asking import FAULTS, fault_of, tick_ps
 from agentservesim.policies.protocols import Migration, Move, Pause, Replicate, Restore
 
 
@@ -99,7 +99,7 @@ class Migrations:
         self._seen.held, self._seen.instances = self._fleet.held, self._dispatcher.views
         try:
             wanted = list(self._policy.rebalance(self._seen))
-        except Exception as error:
+        except FAULTS as error:
             raise fault_of(f"{self._name}: rebalance()", error) from error
         for migration in wanted:
             self._carry_out(migration)

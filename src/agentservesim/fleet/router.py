@@ -11,7 +11,7 @@ from agentservesim.fleet.reports import Reports
 from agentservesim.fleet.servers import Server
 from agentservesim.kernel import Kernel
 from agentservesim.model import InputError, to_ps, to_s
-from agentservesim.policies.asking import fault_of
+from agentservesim.policies.asking import FAULTS, fault_of
 from agentservesim.policies.protocols import (
     Choice,
     InstanceView,
@@ -55,7 +55,7 @@ class Dispatcher:
         """Where a turn goes. There are no scores where there is no choice."""
         try:
             answer = self.policy.route(turn, self.views, to_s(self._kernel.now))
-        except Exception as error:
+        except FAULTS as error:
             raise fault_of(self._named("route", turn), error) from error
         choice = answer if isinstance(answer, Choice) else Choice(answer)
         if type(choice.index) is not int or not 0 <= choice.index < len(self._live):
@@ -96,7 +96,7 @@ class Dispatcher:
             return False
         try:
             return bool(self._ahead(turn))
-        except Exception as error:
+        except FAULTS as error:
             raise fault_of(self._named("looks_ahead", turn), error) from error
 
     def prefilled(self, turn: TurnView, index: int, at_ps: int) -> None:
@@ -114,5 +114,5 @@ class Dispatcher:
     def _tell(self, event: RouterEvent) -> None:
         try:
             self.policy.observe(event)
-        except Exception as error:
+        except FAULTS as error:
             raise fault_of(self._named("observe", event.turn), error) from error

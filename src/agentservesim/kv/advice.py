@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from math import isfinite
 from typing import Any
 
 from agentservesim.kv.config import HBM
 from agentservesim.lookup import near_or_all
 from agentservesim.model import InputError
-from agentservesim.policies.asking import fault_of, tick_ps
+from agentservesim.policies.asking import FAULTS, attribute, fault_of, tick_ps
 from agentservesim.policies.protocols import ChainView, Event, GapEnded, OraclePolicy, Placement, ServerView
 
 FARTHEST_S = 1e6 * 86400
@@ -20,27 +20,27 @@ class Advice:
 
     def __init__(self, policy: Any, tiers: Sequence[str]) -> None:
         self.oracle = policy if isinstance(policy, OraclePolicy) else None
-        self.ranks = getattr(policy, "rank", None) is not None
-        self.resumes = getattr(policy, "resume", None) is not None
-        self.observes = getattr(policy, "observe", None) is not None
         self._policy = policy
         self._name = f"residency {type(policy).__name__}"
+        self.ranks = self._part("rank") is not None
+        self.resumes = self._part("resume") is not None
+        self.observes = self._part("observe") is not None
         self._known = (HBM, "cache", "drop", *tiers)
         self._tiers = tuple(tiers)
         self._check_named("needs", tiers)
         if tiers:
             self._check_named("uses", tiers)
-        spill = getattr(policy, "spill", None) or {}
+        spill = self._part("spill") or {}
         self.spill = self._spill(spill, (HBM, *tiers)) if tiers else {}
         self.min_hits = self._whole("min_hits")
         self.tick_ps = tick_ps(policy, self._name)
-        self.names_ticks = self.tick_ps > 0 and getattr(policy, "next_tick_s", None) is not None
+        self.names_ticks = self.tick_ps > 0 and self._part("next_tick_s") is not None
 
     def place(self, chain: ChainView, server: ServerView) -> Placement:
         """Where a session's KV is to be."""
         try:
             placement = self._policy.place(chain, server)
-        except Exception as error:
+        except FAULTS as error:
             raise self._failed("place", chain.program_id, error) from error
         return self._checked("place", chain, placement)
 
@@ -57,7 +57,7 @@ class Advice:
         """When the policy may have something to say at `tick`; None for never."""
         try:
             next_s = self._policy.next_tick_s(instance)
-        except Exception as error:
+        except FAULTS as error:
             raise self._failed("next_tick_s", "", error) from error
         if next_s is None or (isinstance(next_s, (int, float)) and abs(next_s) < FARTHEST_S):
             return next_s
@@ -93,17 +93,17 @@ class Advice:
             answer = getattr(self._policy, name)(*arguments)
             if isinstance(answer, Iterable):
                 return list(answer)
-        except Exception as error:
+        except FAULTS as error:
             raise self._failed(name, "", error) from error
         raise InputError(f"{self._name}: {name}() returned {answer!r}; it must be {must}")
 
     def _call(self, name: str, program: str, *arguments: object) -> Any:
         try:
             return getattr(self._policy, name)(*arguments)
-        except Exception as error:
+        except FAULTS as error:
             raise self._failed(name, program, error) from error
 
-    def _failed(self, name: str, program: str, error: Exception) -> InputError:
+    def _failed(self, name: str, program: str, error: BaseException) -> InputError:
         whose = f" of program '{program}'" if program else ""
         return fault_of(f"{self._name}: {name}(){whose}", error)
 
@@ -128,12 +128,18 @@ class Advice:
             return False
         return all(tier in self._tiers for tier in (placement.tier, *placement.then))
 
-    def _check_named(self, attribute: str, tiers: Sequence[str]) -> None:
+    def _part(self, name: str) -> Any:
+        return attribute(self._policy, name, self._name)
+
+    def _check_named(self, part: str, tiers: Sequence[str]) -> None:
         """The tiers that a policy names must be there."""
-        for name in getattr(self._policy, attribute, None) or ():
+        named = self._part(part) or ()
+        if not isinstance(named, (tuple, list, Set)) or not all(isinstance(name, str) for name in named):
+            raise InputError(f"{self._name}: {part} is {named!r}; it must be a tuple of names of tiers")
+        for name in named:
             if name not in tiers:
                 there_are = near_or_all(name, tiers) if tiers else "; there are none"
-                raise InputError(f"{self._name} {attribute} tier '{name}', which is no tier here{there_are}")
+                raise InputError(f"{self._name} {part} tier '{name}', which is no tier here{there_are}")
 
     def _spill(self, spill: object, names: tuple[str, ...]) -> dict[str, str]:
         """Checked: each tier spills to one that is slower."""
@@ -148,7 +154,7 @@ class Advice:
         return dict(spill)
 
     def _whole(self, name: str) -> int:
-        value = getattr(self._policy, name, None) or 0
+        value = self._part(name) or 0
         if not _is_whole(value):
             raise InputError(f"{self._name}: {name} is {value!r}; it must be a whole number, 0 or more")
         return int(value)

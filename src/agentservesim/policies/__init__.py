@@ -10,10 +10,12 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from inspect import get_annotations
 from math import isfinite, nan
+from operator import attrgetter
 from typing import Any
 
 from agentservesim.lookup import near_or_all
 from agentservesim.model import InputError
+from agentservesim.policies.asking import FAULTS, attribute, fault_of, one_line
 from agentservesim.policies.protocols import Admission, InstanceView, Residency, Router, Scheduler, TurnView
 
 __all__ = [
@@ -38,6 +40,8 @@ _PROTOCOLS: dict[str, type[Any]] = {
 }
 FAMILIES = tuple(_PROTOCOLS)
 
+_NOT_THERE = object()
+
 
 def _installed(family: str) -> dict[str, EntryPoint]:
     return _found(family, tuple(sys.path))
@@ -50,8 +54,15 @@ def _found(family: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
 
 
 def list_policies(family: str) -> dict[str, str]:
-    """Installed policies of a family: name and the first line of the description."""
-    return {name: (e.load().__doc__ or "").split("\n")[0] for name, e in sorted(_installed(family).items())}
+    """Installed policies of a family: name and the first line of the description, or why it has none."""
+    return {name: _description(family, name) for name in sorted(_installed(family))}
+
+
+def _description(family: str, name: str) -> str:
+    try:
+        return (_named(family, name).__doc__ or "").split("\n")[0]
+    except InputError as fault:
+        return f"note: this one is broken: {fault}"
 
 
 def load_policy(family: str, spec: str) -> Any:
@@ -62,12 +73,14 @@ def load_policy(family: str, spec: str) -> Any:
     the family's method.
     """
     name, *assignments = spec.split(",")
-    factory = _imported(family, name) if ":" in name else _named(family, name)
+    factory = _imported(family, name, *name.split(":", 1)) if ":" in name else _named(family, name)
     parameters = dict(_parameter(factory, spec, text) for text in assignments)
     try:
         policy = factory(**parameters)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{family} '{spec}': {error}") from None
+        raise InputError(f"{family} '{spec}': {one_line(error)}") from None
+    except FAULTS as error:
+        raise fault_of(f"{family} '{spec}': __init__()", error) from error
     _check(family, policy, name)
     return policy
 
@@ -105,7 +118,7 @@ def _check(family: str, policy: object, name: str) -> None:
     needed = {method: "method" for method in vars(protocol) if not method.startswith("_")}
     needed |= dict.fromkeys(get_annotations(protocol), "attribute")
     for part, kind in needed.items():
-        if not hasattr(policy, part):
+        if attribute(policy, part, f"{family} '{name}'", _NOT_THERE) is _NOT_THERE:
             raise InputError(f"{family} '{name}': a {family} needs the {kind} {part}")
 
 
@@ -113,17 +126,20 @@ def _named(family: str, name: str) -> Any:
     installed = _installed(family)
     if name not in installed:
         raise InputError(f"unknown {family} '{name}'{near_or_all(name, sorted(installed))}")
-    return installed[name].load()
+    return _imported(family, name, installed[name].module, installed[name].attr)
 
 
-def _imported(family: str, name: str) -> Any:
-    module, _, attribute = name.partition(":")
+def _imported(family: str, name: str, module: str, part: str) -> Any:
     try:
-        return getattr(import_module(module), attribute)
+        found = import_module(module)
     except (ImportError, SyntaxError, TypeError, ValueError) as error:
-        raise InputError(f"{family} '{name}': cannot import '{module}': {error}") from None
+        raise InputError(f"{family} '{name}': cannot import '{module}': {one_line(error)}") from None
+    except FAULTS as error:
+        raise fault_of(f"{family} '{name}': the import of '{module}'", error) from error
+    try:
+        return attrgetter(part)(found)
     except AttributeError:
-        raise InputError(f"{family} '{name}': '{module}' has no '{attribute}'") from None
+        raise InputError(f"{family} '{name}': '{module}' has no '{part}'") from None
 
 
 def _parameter(factory: Any, spec: str, text: str) -> tuple[str, Any]:

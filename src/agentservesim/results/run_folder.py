@@ -21,6 +21,7 @@ from agentservesim.results.tables import COLUMNS
 _ROWS = {"residency": "tier and moment", "links": "link and direction"}
 _OF_MEMORY = ("transfers", "residency", "instances", "links")
 SUMMARY, GUIDE = "summary.json", "README.md"
+PARTIAL = ".partial"
 
 
 def check_target(folder: Path) -> None:
@@ -34,6 +35,11 @@ def check_target(folder: Path) -> None:
             if not parent.is_dir() or not os.access(parent, os.W_OK):
                 raise InputError(f"{folder}: cannot be made: {parent} is not a folder that can be written to")
             return
+
+
+def partial_of(folder: Path) -> Path:
+    """Where what a run computed is kept if it fails."""
+    return folder.with_name(f"{folder.name}{PARTIAL}")
 
 
 def write(folder: Path, summary: Summary, tables: Mapping[str, pl.DataFrame]) -> None:

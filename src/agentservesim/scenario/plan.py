@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentservesim.cost import Cost, build_cost
 from agentservesim.engine.alone import Alone
-from agentservesim.fleet import Busy, Counts, Fleet, InstanceSpec
+from agentservesim.fleet import Busy, Fleet, InstanceSpec
 from agentservesim.kernel import Kernel
 from agentservesim.kv.advice import Advice
 from agentservesim.kv.catalogue import LINKS
@@ -19,6 +19,7 @@ from agentservesim.kv.config import MemoryConfig, TierConfig
 from agentservesim.kv.tiers import KvShape, build_tiers
 from agentservesim.model import InputError, Workload
 from agentservesim.policies import FAMILIES, load_policies, policy_spec
+from agentservesim.policies.asking import figures
 from agentservesim.policies.hints import Want, find_wants
 from agentservesim.policies.protocols import OraclePolicy
 from agentservesim.results.expenses import Use
@@ -76,7 +77,7 @@ class Plan:
         recorder.watch(fleet.residencies, self._pools(), fleet.network)
         oracle = any(isinstance(policy, OraclePolicy) for policy in policies.values())
 
-        def result(counts: Counts, fault: str = "") -> Result:
+        def result(figures: Mapping[str, object], fault: str = "") -> Result:
             from agentservesim.results import Targets, make_result  # only now: they load polars
 
             facts = {
@@ -84,8 +85,8 @@ class Plan:
                 "seed": scenario.seed,
                 "wall_s": time.perf_counter() - wall_s,
                 "cpu_s": time.process_time() - cpu_s,
-                "counts": {"steps": counts.steps, "leaps": counts.leaps},
-                "policy_figures": _figures(policies),
+                "counts": {"steps": fleet.counts.steps, "leaps": fleet.counts.leaps},
+                "policy_figures": figures,
                 "provenance": {**self.provenance(), "oracle": oracle},
             }
             recorder.clock_ps, recorder.rejected = fleet.now_ps, fleet.rejected
@@ -93,12 +94,18 @@ class Plan:
             targets = Targets.of(scenario.slo, scenario.goodput)
             return make_result(facts, recorder, self.workload.programs, self._known(), targets, fault)
 
+        fault = None
         try:
-            return result(fleet.run(progress))
+            fleet.run(progress)
         except InputError as error:
             if not len(recorder):
                 raise
-            raise RunError(str(error), result(fleet.counts, str(error))) from error
+            fault = error
+        told, silent = _figures(policies)
+        fault = fault or silent
+        if fault is None:
+            return result(told)
+        raise RunError(str(fault), result(told, str(fault))) from fault
 
     def _uses(self, busy: Sequence[Busy]) -> list[Use]:
         """What each instance's accelerators did."""
@@ -244,13 +251,18 @@ def simulate(
     return prepare(scenario).run(progress, **policies)
 
 
-def _figures(policies: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """What policies say of themselves at the end, by family."""
-    return {
-        family: dict(policy.figures())
-        for family, policy in policies.items()
-        if getattr(policy, "figures", None) is not None
-    }
+def _figures(policies: Mapping[str, Any]) -> tuple[dict[str, dict[str, int | float]], InputError | None]:
+    """What policies say of themselves at the end, by family, and a fault if one of them fails at it."""
+    told, fault = {}, None
+    for family, policy in policies.items():
+        try:
+            said = figures(policy, f"{family} {type(policy).__name__}")
+        except InputError as error:
+            fault = fault or error
+            continue
+        if said is not None:
+            told[family] = said
+    return told, fault
 
 
 def _sources(memory: MemoryConfig, tier: TierConfig) -> dict[str, Any]:
