@@ -217,6 +217,8 @@ def test_every_setting_is_a_flag_with_a_description() -> None:
         (["trace", "stats", "Demo"], "Demo: no such file; did you mean 'demo'?"),
         (["run", "TRACE", "--set", "instances=[]"], "--set instances: must not be empty"),
         (["check", "missing.jsonl"], "no such file"),
+        (["check", "TRACE", "--router", "thunderagent"], "goes with admission 'thunderagent'"),
+        (["run", "TRACE", "--admission", "thunderagent"], "goes with router 'thunderagent'"),
         (["trace", "stats", "missing.jsonl"], "no such file"),
         (["trace", "synth", "claude-cod", "--out", "x.jsonl"], "did you mean 'claude-code'?"),
         (["validate", "nowhere"], "nowhere"),
@@ -462,7 +464,11 @@ def test_an_interrupt_leaves_no_folder(endless: subprocess.Popen[str], tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "said"), [(131_071, ""), (131_072, "1 of 2 turns are longer, with up to 131,073")]
+    ("tokens", "said"),
+    [
+        (131_071, ""),
+        (131_072, "1 of 2 turns are beyond the 131,072 positions of llama-3.1-8b (longest: 131,073 tokens)"),
+    ],
 )
 def test_turns_beyond_what_the_model_was_made_for_are_told(tmp_path: Path, tokens: int, said: str) -> None:
     """llama-3.1-8b has 131,072 positions."""

@@ -141,6 +141,12 @@ def test_sweep_prints_a_row_per_point(trace: Path, tmp_path: Path) -> None:
             "--vary num-instances: it is varied twice",
         ),
         (["compare", "TRACE", "--vary", "program-rate=1,2"], "do not serve the same workload"),
+        (["compare", "TRACE", "--vary", "tool-durations=recorded,drawn"], "do not serve the same workload"),
+        (
+            ["compare", "TRACE", "--vary", "residency=lru,drop", "--num-gpu-blocks", "100", "--out", "out"],
+            "turns are too long",
+        ),
+        (["sweep", "TRACE", "--vary", "router=random,thunderagent", "--out", "out"], "goes with admission"),
         (["compare", "TRACE", "--vary", "router=round-robin,least-loaded", "--seeds", "0"], "--seeds"),
         (["compare", "TRACE", "--vary", "residency=lru,drop", "--baseline", "x"], "no arm is called so"),
         (["compare", "TRACE", "--vary", "residency=lru,drop", "--metric", "ttft"], "no metric 'ttft'"),

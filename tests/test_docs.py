@@ -325,17 +325,29 @@ def test_every_policy_is_in_the_index(family: str) -> None:
     assert {entry.name for entry in entry_points(group=f"agentservesim.{family}")} <= linked
 
 
-@pytest.mark.parametrize(
-    "policy",
-    [entry for family in FAMILIES for entry in entry_points(group=f"agentservesim.{family}")],
-    ids=lambda entry: f"{entry.group.rpartition('.')[2]} {entry.name}",
-)
+ENTRIES = [entry for family in FAMILIES for entry in entry_points(group=f"agentservesim.{family}")]
+ENTRY_NAMES = [f"{entry.group.rpartition('.')[2]} {entry.name}" for entry in ENTRIES]
+
+
+@pytest.mark.parametrize("policy", ENTRIES, ids=ENTRY_NAMES)
 def test_a_policys_page_has_its_rule_its_source_and_its_parameters(policy: EntryPoint) -> None:
     page = (DOCS / "policies" / f"{policy.name}.md").read_text()
     assert "**Rule" in page
     assert "**Source." in page
     parameters = [field.name for field in fields(policy.load()) if field.init]
     assert not [name for name in parameters if f"`{name}`" not in page]
+
+
+@pytest.mark.parametrize("policy", ENTRIES, ids=ENTRY_NAMES)
+def test_a_policys_docstring_says_what_its_page_says_was_read(policy: EntryPoint) -> None:
+    page = (DOCS / "policies" / f"{policy.name}.md").read_text()
+    sources = " ".join(re.findall(r"\*\*Source\.\*\*(.*?)(?:\n\n|\Z)", page, re.DOTALL))
+    graded = re.findall(r"\bgrades? ([PCNAK](?:(?:, | and )[PCNAK]\b)*)|\(([PCNAK])\b", sources)
+    grades = set(re.findall(r"[PCNAK]", " ".join("".join(pair) for pair in graded)))
+    words = {"N": "notes", "A": "abstract"} | ({"K": "own knowledge"} if grades == {"K"} else {})
+    told = (policy.load().__doc__ or "").lower()
+    assert [word for grade, word in words.items() if grade in grades and word not in told] == []
+    assert [word for word in ("notes", "abstract") if word in sources and word not in told] == []
 
 
 def test_every_bundle_is_on_its_page() -> None:

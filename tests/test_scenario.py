@@ -165,3 +165,28 @@ def test_every_setting_is_documented() -> None:
 def test_an_unknown_router_is_found_before_the_trace_is_read() -> None:
     with pytest.raises(InputError, match="did you mean 'least-loaded'"):
         prepare(Scenario(router="least-loadd", workload=WorkloadConfig(trace="missing.jsonl")))
+
+
+@pytest.mark.parametrize(("family", "other"), [("router", "admission"), ("admission", "router")])
+def test_a_policy_of_two_families_is_that_of_both(family: str, other: str) -> None:
+    demo = {"trace": "demo", "max_programs": 1}
+    fault = (
+        f"^{family} 'thunderagent' goes with {other} 'thunderagent': one policy does both, and {other} is '"
+    )
+    plan = prepare(Scenario.model_validate({"workload": demo, family: "thunderagent"}))
+    for refused in (plan.check, plan.run):
+        with pytest.raises(InputError, match=fault):
+            refused()
+    prepare(plan.scenario.model_copy(update={other: "thunderagent"})).check()
+
+
+def test_policies_may_be_given_by_name() -> None:
+    scenario = Scenario.model_validate({"workload": {"trace": "demo", "max_programs": 2}})
+    named = simulate(scenario, scheduler="plas,rounded=true").summary
+    assert named["scenario"]["scheduler"] == "plas,rounded=true"
+    given = simulate(scenario.model_copy(update={"scheduler": "plas,rounded=true"})).summary
+    assert comparable(named) == comparable(given)
+    with pytest.raises(InputError, match="unknown scheduler 'plass'; did you mean 'plas'"):
+        simulate(scenario, scheduler="plass")
+    with pytest.raises(InputError, match="unknown kind of policy 'schedular'; did you mean 'scheduler'"):
+        simulate(scenario, schedular="plas")

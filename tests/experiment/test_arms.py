@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agentservesim.experiment import Arm, compare, split_values, sweep
+from agentservesim.experiment.arms import check_comparable
 from agentservesim.model import InputError
 from agentservesim.scenario import Scenario
 from agentservesim.workload.config import WorkloadConfig
@@ -45,6 +46,20 @@ def test_arms_serve_the_same_programs() -> None:
         "'at 1.0' and 'at 2.0' do not serve the same workload: program_rate is 1.0 and 2.0; "
         "agentservesim sweep takes different workloads"
     )
+
+
+def test_arms_have_the_same_tool_times() -> None:
+    def arm(**tools: object) -> Arm:
+        return Arm(str(tools), Scenario.model_validate({"tools": tools}))
+
+    for tools, said in (
+        ({"durations": "drawn"}, "tools.durations is recorded and drawn"),
+        ({"default": {"median_s": 2.0}}, "tools.default is "),
+        ({"by_tool": {"ls": {}}}, "tools.by_tool is "),
+    ):
+        with pytest.raises(InputError, match=f"do not serve the same workload: {said}"):
+            check_comparable([arm(), arm(**tools)])
+    check_comparable([arm(), arm(max_workers=1)])
 
 
 def test_an_arm_at_a_seed_differs_in_nothing_else() -> None:

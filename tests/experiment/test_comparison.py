@@ -12,7 +12,7 @@ import pytest
 
 from agentservesim.experiment import Comparison, Run, compare_runs
 from agentservesim.experiment.comparison import COMPARISON
-from agentservesim.experiment.sweep import gather
+from agentservesim.experiment.sweep import SWEEP, gather
 from agentservesim.model import InputError
 from agentservesim.report.comparison import comparison_sheet, sweep_sheet
 from agentservesim.report.html.comparisons import comparison_data
@@ -241,6 +241,26 @@ def test_a_point_of_a_sweep_that_lacks_a_value_is_blank(tmp_path: Path) -> None:
     assert sheet.header == ["point", "turn.ttft.mean (s)", "program.latency.mean (s)"]
     assert [row[:2] for row in sheet.rows] == [["few", ""], ["all", "4.00 +- 0.00"]]
     assert "few: blank, as a run has no value: turn.ttft.mean." in sheet.notes
+
+
+def test_a_sweep_says_who_is_an_oracle(tmp_path: Path) -> None:
+    points = {
+        name: [run(tmp_path / name, [1, 2], provenance={"oracle": oracle})]
+        for name, oracle in (("lru", False), ("belady", True))
+    }
+    found = gather(points, range(1))
+    assert found.as_dict()["oracles"] == ["belady"]
+    assert "belady is an oracle: it knows the future." in sweep_sheet(found).notes
+    (tmp_path / SWEEP).write_bytes(orjson.dumps(found.as_dict()))
+    warnings = comparison_data(tmp_path / SWEEP)["verdict"]["warnings"]
+    assert warnings == ["belady: an oracle; it knows the future, as no server can."]
+
+
+def test_rates_keep_their_names(tmp_path: Path) -> None:
+    points = {"a": [run(tmp_path / "a", [1], throughput={"turns_per_s": 2.0})]}
+    shown = ["throughput.turns_per_s", "turn.ttft_s.mean"]
+    header = ["throughput.turns_per_s (1/s)", "turn.ttft.mean (s)"]
+    assert sweep_sheet(gather(points, range(1)), shown).header[1:] == header
 
 
 def test_a_damaged_run_is_named(tmp_path: Path) -> None:

@@ -171,6 +171,7 @@ def test_all_arms_are_checked_before_the_first_run(base: Scenario, tmp_path: Pat
     with pytest.raises(InputError, match=r"^small: .*num_gpu_blocks must be at least"):
         compare([Arm("good", base), Arm("small", small)], folder=tmp_path / "out", processes=1)
     assert made == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_folders_of_others_are_safe(base: Scenario, tmp_path: Path) -> None:

@@ -38,14 +38,14 @@ def test_wants_are_counted() -> None:
         wants = {"osl": "it guesses", "tenant": "all are one"}  # noqa: RUF012
 
     wants = find_wants(
-        {"router": "w,a=1", "admission": "always"}, {"router": Wishful(), "admission": Whole()}, {"osl": 3}
+        {"router": "w,a=1", "admission": "always"}, {"router": Wishful(), "admission": Whole()}, {"osl": 3}, 7
     )
     assert wants == [
-        Want("router", "w", "osl", 3, "it guesses"),
-        Want("router", "w", "tenant", 0, "all are one"),
+        Want("router", "w", "osl", 3, 7, "it guesses"),
+        Want("router", "w", "tenant", 0, 7, "all are one"),
     ]
     assert [str(want) for want in wants] == [
-        "router w wants the hint 'osl'; 3 turns have it, and without it it guesses",
+        "router w wants the hint 'osl'; 3 of 7 turns have it, and without it it guesses",
         "router w wants the hint 'tenant'; no turn has it, and without it all are one",
     ]
 
@@ -84,7 +84,7 @@ def test_who_reads_what_a_trace_may_lack_says_so(family: str, name: str, hints: 
 
 def test_check_tells_what_there_is_and_what_is_not(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = output(capsys, "check", trace, "--residency", "kvflow", "--admission", "token-bucket")
-    assert "residency kvflow wants the hint 'workflow'; 1 turns have it" in out
+    assert "residency kvflow wants the hint 'workflow'; 1 of 2 turns have it" in out
     assert "admission token-bucket wants the hint 'tenant'; no turn has it" in out
     assert not err
     told = json.loads(output(capsys, "check", trace, "--json", "--residency", "kvflow")[0])["wants"]
@@ -94,6 +94,7 @@ def test_check_tells_what_there_is_and_what_is_not(trace: str, capsys: pytest.Ca
             "policy": "kvflow",
             "hint": "workflow",
             "turns": 1,
+            "all_turns": 2,
             "without": "this is LRU with write-back",
         }
     ]

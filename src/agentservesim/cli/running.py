@@ -79,13 +79,14 @@ def check(
 ) -> None:
     """Check a scenario or a trace without running it.
 
-    Reads everything that a run would read, and says what would be run and where its numbers come from.
+    Reads and builds everything that a run would, and says what would be run and where its numbers come from.
     """
     from agentservesim.flags import source_settings
     from agentservesim.scenario import prepare
 
     settings = source_settings(source, flags, num_instances, tiers or (), overrides or ())
     plan = prepare(checked(settings))
+    plan.check()
     facts = plan.provenance()
     wants = plan.wants()
     if as_json:

@@ -30,13 +30,19 @@ def check_comparable(arms: Sequence[Arm]) -> None:
             "one scenario cannot be compared with itself; give several, or --vary residency=lru,ttl"
         )
     for one, other in pairwise(arms):
-        left, right = one.scenario.workload.model_dump(), other.scenario.workload.model_dump()
+        left, right = _served(one.scenario), _served(other.scenario)
         for field in left:
             if left[field] != right[field]:
                 raise InputError(
                     f"'{one.name}' and '{other.name}' do not serve the same workload: {field} is "
                     f"{left[field]} and {right[field]}; agentservesim sweep takes different workloads"
                 )
+
+
+def _served(scenario: Scenario) -> dict[str, object]:
+    """What decides the programs, their arrivals and their tool times; how many tools run at once does not."""
+    tools = scenario.tools.model_dump(exclude={"max_workers"})
+    return scenario.workload.model_dump() | {f"tools.{field}": value for field, value in tools.items()}
 
 
 def check_names(arms: Sequence[Arm]) -> None:

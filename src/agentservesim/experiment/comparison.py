@@ -81,6 +81,11 @@ class Run:
         except (OSError, ValueError) as error:
             raise InputError(f"{folder}: is no whole run ({error}); delete it to run it again") from None
 
+    @property
+    def oracle(self) -> bool:
+        """Whether one of its policies knows the future."""
+        return bool(self.summary["provenance"].get("oracle"))
+
     @cached_property
     def values(self) -> dict[str, float]:
         """Every metric that has a value, by its place in the summary."""
@@ -271,7 +276,7 @@ def _told(runs: Sequence[Run]) -> dict[str, Any]:
     first = runs[0].summary
     return {
         "scenario": {key: value for key, value in first["scenario"].items() if key != "seed"},
-        "oracle": bool(first["provenance"].get("oracle")),
+        "oracle": runs[0].oracle,
         "slo_met": objectives_met(runs),
         "values": {place: [run.values.get(place) for run in runs] for place in _places({"": runs})},
     }

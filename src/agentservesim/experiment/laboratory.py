@@ -84,10 +84,6 @@ def _place(folder: Path | None) -> Iterator[Path]:
         return
     check_folder(folder)
     try:
-        (folder / RUNS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made: {error.strerror}") from None
-    try:
         yield folder
     except InputError as error:
         raise InputError(f"{error}{_kept(folder / RUNS)}") from error
@@ -95,7 +91,7 @@ def _place(folder: Path | None) -> Iterator[Path]:
 
 def _kept(runs: Path) -> str:
     """Where the runs are that were made before one failed."""
-    folders = [path for path in runs.iterdir() if not path.name.startswith(".")]
+    folders = list(runs.glob("[!.]*"))
     partial = sum(path.suffix == PARTIAL for path in folders)
     counts = {"finished": len(folders) - partial, f"incomplete ({PARTIAL})": partial}
     said = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
@@ -111,6 +107,10 @@ def _runs(
     for arm, arm_jobs in zip(arms, jobs, strict=True):
         if not all(job.done for job in arm_jobs):
             _check(arm, seeds[0])
+    try:
+        (place / RUNS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{place}: cannot be made: {error.strerror}") from None
     count = sum(job.done for job in every)
 
     def done() -> None:
@@ -127,7 +127,7 @@ def _runs(
 
 def _check(arm: Arm, seed: int) -> None:
     try:
-        prepare(arm.at(seed))
+        prepare(arm.at(seed)).check()
     except InputError as error:
         raise InputError(f"{arm.name}: {error}") from None
 

@@ -14,10 +14,14 @@ SWEEP = "sweep.json"
 
 @dataclass(frozen=True)
 class Point:
-    """A point of the grid: its name, and every metric that has a value at all seeds, by place."""
+    """A point of the grid: its name, and every metric that has a value at all seeds, by place.
+
+    `oracle`: whether one of its policies knows the future.
+    """
 
     name: str
     metrics: Mapping[str, Estimate]
+    oracle: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,14 @@ class Sweep:
             "schema_version": SCHEMA_VERSION,
             "seeds": list(self.seeds),
             "confidence": CONFIDENCE,
+            "oracles": [point.name for point in self.points if point.oracle],
             "points": points,
         }
 
 
 def gather(arms: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> Sweep:
     """The points of a sweep, one for each arm."""
-    return Sweep([Point(name, _estimates(runs)) for name, runs in arms.items()], seeds)
+    return Sweep([Point(name, _estimates(runs), runs[0].oracle) for name, runs in arms.items()], seeds)
 
 
 def _estimates(runs: Sequence[Run]) -> dict[str, Estimate]:

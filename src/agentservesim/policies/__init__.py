@@ -26,6 +26,7 @@ __all__ = [
     "Router",
     "Scheduler",
     "TurnView",
+    "check_together",
     "list_policies",
     "load_policies",
     "load_policy",
@@ -99,6 +100,17 @@ def load_policies(specs: Mapping[str, str]) -> dict[str, Any]:
                 made |= dict.fromkeys(families, one)
                 break
     return made
+
+
+def check_together(specs: Mapping[str, str], policies: Mapping[str, object]) -> None:
+    """Raise InputError for a policy that is not also that of the families it names in `together`."""
+    for family, policy in policies.items():
+        for other in getattr(policy, "together", ()):
+            if policies[other] is not policy:
+                raise InputError(
+                    f"{family} '{specs[family]}' goes with {other} '{specs[family]}': one policy does both, "
+                    f"and {other} is '{specs[other]}'"
+                )
 
 
 def policy_spec(family: str, policy: object) -> str:

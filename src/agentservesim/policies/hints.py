@@ -11,24 +11,27 @@ from typing import Any, NamedTuple
 
 
 class Want(NamedTuple):
-    """A hint that a policy wants, how many of the trace's turns have it, and what is done without it."""
+    """A hint that a policy wants, how many of all turns of the trace have it, and what is done without it."""
 
     family: str
     policy: str
     hint: str
     turns: int
+    all_turns: int
     without: str
 
     def __str__(self) -> str:
-        told = f"{self.turns:,} turns have it" if self.turns else "no turn has it"
+        told = f"{self.turns:,} of {self.all_turns:,} turns have it" if self.turns else "no turn has it"
         who = f"{self.family} {self.policy} wants the hint '{self.hint}'"
         return f"{who}; {told}, and without it {self.without}"
 
 
-def find_wants(specs: Mapping[str, str], policies: Mapping[str, Any], seen: Mapping[str, int]) -> list[Want]:
-    """All that policies want; `seen` has the number of turns that have each hint."""
+def find_wants(
+    specs: Mapping[str, str], policies: Mapping[str, Any], seen: Mapping[str, int], turns: int
+) -> list[Want]:
+    """All that policies want; `seen` has how many of the `turns` have each hint."""
     return [
-        Want(family, specs[family].split(",")[0], hint, seen.get(hint, 0), without)
+        Want(family, specs[family].split(",")[0], hint, seen.get(hint, 0), turns, without)
         for family, policy in policies.items()
         for hint, without in getattr(policy, "wants", {}).items()
     ]

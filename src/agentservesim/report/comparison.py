@@ -78,7 +78,11 @@ def comparison_sheet(comparison: Comparison, places: Sequence[str] = ()) -> Shee
     lines = {line.place: line for line in comparison.lines}
     rows = [row for place in wanted if place in lines for row in _rows(comparison, lines[place])]
     header = ("metric", "arm", "mean", "difference", "95% interval", "relative", "")
-    notes = [*_objectives(comparison), *_oracles(comparison), *_turned_away(comparison)]
+    notes = [
+        *_objectives(comparison),
+        *_oracles({arm: runs[0].oracle for arm, runs in comparison.arms.items()}),
+        *_turned_away(comparison),
+    ]
     lacking = {
         arm: [p for p in wanted if p in lines and arm not in lines[p].cells] for arm in comparison.arms
     }
@@ -104,7 +108,7 @@ def sweep_sheet(sweep: Sweep, places: Sequence[str] = ()) -> Sheet:
     lacking = {point.name: [p for p in scales if p not in point.metrics] for point in sweep.points}
     several = len(sweep.seeds) > 1
     notes = [f"Means over {len(sweep.seeds)} seeds, with 95% t intervals."] if several else []
-    notes += _blanks(lacking)
+    notes += [*_oracles({point.name: point.oracle for point in sweep.points}), *_blanks(lacking)]
     return Sheet(f"{len(sweep.points)} points", header, rows, notes)
 
 
@@ -134,10 +138,8 @@ def _objectives(comparison: Comparison) -> Iterable[str]:
             yield f"{arm}: {text} was met in {met} of {len(runs)} runs."
 
 
-def _oracles(comparison: Comparison) -> Iterable[str]:
-    for arm, runs in comparison.arms.items():
-        if runs[0].summary["provenance"].get("oracle"):
-            yield f"{arm} is an oracle: it knows the future."
+def _oracles(known: Mapping[str, bool]) -> Iterable[str]:
+    return (f"{name} is an oracle: it knows the future." for name, oracle in known.items() if oracle)
 
 
 def _turned_away(comparison: Comparison) -> Iterable[str]:
@@ -177,7 +179,9 @@ def _scale(place: str, values: Iterable[float]) -> tuple[float, str]:
 
 
 def _label(place: str, unit: str) -> str:
-    name = place.replace("_s.", ".").removesuffix("_s")
+    metric = metric_at(place)
+    seconds = metric is not None and metric.unit == "s"
+    name = place.replace("_s.", ".").removesuffix("_s") if seconds else place
     return f"{name} ({unit})" if unit else name
 
 

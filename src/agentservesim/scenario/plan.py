@@ -17,8 +17,9 @@ from agentservesim.kv.advice import Advice
 from agentservesim.kv.catalogue import LINKS
 from agentservesim.kv.config import MemoryConfig, TierConfig
 from agentservesim.kv.tiers import KvShape, build_tiers
+from agentservesim.lookup import near_or_all
 from agentservesim.model import InputError, Workload
-from agentservesim.policies import FAMILIES, load_policies, policy_spec
+from agentservesim.policies import FAMILIES, check_together, load_policies, policy_spec
 from agentservesim.policies.asking import figures
 from agentservesim.policies.hints import Want, find_wants
 from agentservesim.policies.protocols import OraclePolicy
@@ -55,25 +56,13 @@ class Plan:
     def run(self, progress: Callable[[int], None] | None = None, **objects: object) -> Result:
         """Simulate to the end. `progress` is told the number of turns done so far.
 
-        `objects` are policies by family that take the place of the scenario's. Raises RunError, which has
-        the result so far, where a policy fails.
+        `objects` are policies by family, or texts that name them, in the place of the scenario's. Raises
+        RunError, which has the result so far, where a policy fails.
         """
         scenario, policies = self._policies(objects)
         recorder = Recorder(scenario.record_steps, [tier.name for tier in scenario.memory.tiers])
         wall_s, cpu_s = time.perf_counter(), time.process_time()
-        fleet = Fleet(
-            self.workload,
-            self.instances(),
-            tools=scenario.tools,
-            seed=scenario.seed,
-            leap=scenario.leap,
-            max_concurrency=scenario.workload.max_concurrency,
-            memory=scenario.memory,
-            routing=scenario.routing,
-            network=scenario.network,
-            listener=recorder,
-            **policies,
-        )
+        fleet = self._fleet(scenario, policies, recorder)
         recorder.watch(fleet.residencies, self._pools(), fleet.network)
         oracle = any(isinstance(policy, OraclePolicy) for policy in policies.values())
 
@@ -107,6 +96,26 @@ class Plan:
             return result(told)
         raise RunError(str(fault), result(told, str(fault))) from fault
 
+    def check(self) -> None:
+        """Build what `run` would build. Raises InputError for what it would refuse before the first turn."""
+        scenario, policies = self._policies({})
+        self._fleet(scenario, policies, Recorder(False, [tier.name for tier in scenario.memory.tiers]))
+
+    def _fleet(self, scenario: Scenario, policies: Mapping[str, Any], listener: Recorder) -> Fleet:
+        return Fleet(
+            self.workload,
+            self.instances(),
+            tools=scenario.tools,
+            seed=scenario.seed,
+            leap=scenario.leap,
+            max_concurrency=scenario.workload.max_concurrency,
+            memory=scenario.memory,
+            routing=scenario.routing,
+            network=scenario.network,
+            listener=listener,
+            **policies,
+        )
+
     def _uses(self, busy: Sequence[Busy]) -> list[Use]:
         """What each instance's accelerators did."""
         groups = zip(self.scenario.instances, self.costs, strict=True)
@@ -126,14 +135,22 @@ class Plan:
     def wants(self) -> list[Want]:
         """The hints that the policies want, and how many turns have them."""
         specs = {family: getattr(self.scenario, family) for family in FAMILIES}
-        return find_wants(specs, load_policies(specs), count_hints(self.workload))
+        return find_wants(specs, load_policies(specs), count_hints(self.workload), self.workload.num_turns)
 
     def _policies(self, objects: Mapping[str, object]) -> tuple[Scenario, dict[str, Any]]:
         """The policies by family, and the scenario with the specs of those that were given as objects."""
-        specs = {family: policy_spec(family, policy) for family, policy in objects.items()}
+        unknown = next((family for family in objects if family not in FAMILIES), None)
+        if unknown is not None:
+            raise InputError(f"unknown kind of policy '{unknown}'{near_or_all(unknown, FAMILIES)}")
+        named = {family: policy for family, policy in objects.items() if isinstance(policy, str)}
+        made = {family: policy for family, policy in objects.items() if family not in named}
+        specs = named | {family: policy_spec(family, policy) for family, policy in made.items()}
         scenario = self.scenario.model_copy(update=specs)
-        others = {family: getattr(scenario, family) for family in FAMILIES if family not in objects}
-        return scenario, load_policies(others) | dict(objects)
+        specs = {family: getattr(scenario, family) for family in FAMILIES}
+        others = {family: spec for family, spec in specs.items() if family not in made}
+        policies = load_policies(others) | made
+        check_together(specs, policies)
+        return scenario, policies
 
     def _known(self) -> dict[str, list[int]]:
         """Columns of each turn, by program and turn, that do not depend on how the run went.
@@ -244,7 +261,8 @@ def simulate(
 ) -> Result:
     """Run a scenario to its end. `progress` is told the number of turns done so far.
 
-    `policies` are objects by family (`residency=Mine()`), instead of the scenario's; new ones for each run.
+    `policies` are objects by family (`residency=Mine()`), new ones for each run, or texts as a scenario has
+    them (`scheduler="plas"`), instead of the scenario's.
     Raises InputError for input that cannot be run: an unreadable trace, an unknown model, a turn that is
     larger than an instance's KV pool. Raises RunError where a policy fails on the way.
     """
@@ -300,8 +318,8 @@ def _beyond(workload: Workload, model: str, limit: int) -> str:
     if not beyond:
         return ""
     return (
-        f"{len(beyond):,} of {len(lengths):,} turns are longer, with up to {max(beyond):,} tokens, than the "
-        f"{limit:,} positions of {model}: vLLM would refuse them"
+        f"{len(beyond):,} of {len(lengths):,} turns are beyond the {limit:,} positions of {model} (longest: "
+        f"{max(beyond):,} tokens); vLLM would refuse them, here they are served"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from agentservesim.model import InputError
 from agentservesim.policies.admission.seats import Seat, Seats
@@ -36,6 +37,8 @@ class ThunderAgent:
     buffer: int = 100
     decay: float = 1.0
     patience_s: float = 1800.0
+
+    together: ClassVar[tuple[str, ...]] = ("admission", "router")
 
     def __post_init__(self) -> None:
         at_least(self, 0, "tick_s", "buffer", "decay", "patience_s")

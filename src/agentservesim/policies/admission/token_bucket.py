@@ -17,10 +17,10 @@ SLACK_S = 1e-9
 class TokenBucket:
     """Each tenant may send so many prompt tokens a second, and a burst; what is beyond waits its turn.
 
-    The bucket of providers' rate limits: it holds `burst` tokens, fills with `tokens_per_s`, and a turn takes
-    its prompt's length out of it. The turn is let in when the bucket is no longer below 0, so that one larger
-    than the bucket passes too; a tenant's turns pass in the order in which they became ready. Programs
-    without a tenant share one bucket.
+    The bucket of providers' rate limits, by own knowledge: it holds `burst` tokens, fills with
+    `tokens_per_s`, and a turn takes its prompt's length out of it. The turn is let in when the bucket is no
+    longer below 0, so that one larger than the bucket passes too; a tenant's turns pass in the order in which
+    they became ready. Programs without a tenant share one bucket.
     """
 
     tokens_per_s: float = 10_000.0

@@ -5,7 +5,8 @@ server could know at that moment. How long a reply will be, how long a tool will
 are to come is in no view.
 
 Policies of any family may have `figures()`, a mapping of names to numbers, which the results have under
-`policy_figures`, and `wants`, a mapping of hints to what the policy does without them (`policies.hints`).
+`policy_figures`, and `wants`, a mapping of hints to what the policy does without them (`policies.hints`). One
+that is of use only as the policy of several families at once names these in `together`.
 """
 
 from agentservesim.policies.protocols.admission import (

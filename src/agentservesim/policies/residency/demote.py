@@ -9,7 +9,10 @@ from agentservesim.policies.protocols import ChainView, Placement, ServerView
 
 @dataclass
 class Demote:
-    """Every gap moves the program's KV to a lower tier; it is loaded when the program is back."""
+    """Every gap moves the program's KV to a lower tier; it is loaded when the program is back.
+
+    "Swap" of InferCept (arXiv 2402.01869), by notes of others.
+    """
 
     tier: str = "dram"
     copy: bool = False

@@ -9,7 +9,10 @@ from agentservesim.policies.protocols import ChainView, Placement, ServerView
 
 @dataclass
 class Drop:
-    """Every gap frees the program's KV: stateless serving, the next turn computes its context again."""
+    """Every gap frees the program's KV: stateless serving, the next turn computes its context again.
+
+    "Discard" of InferCept (arXiv 2402.01869), by notes of others.
+    """
 
     def place(self, chain: ChainView, server: ServerView) -> Placement:
         """Evict it before all else."""

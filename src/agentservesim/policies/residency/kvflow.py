@@ -25,10 +25,10 @@ from agentservesim.policies.residency.workflows import Workflows
 class KvFlow:
     """KVFlow: evicts first what its workflow runs last, and brings up the KV of the agents that run next.
 
-    Turns carry the workflow as the hint `workflow` (see docs/policies/kvflow.md). Where no turn does, this
-    is LRU with write-back. What HBM evicts is kept in the tier `host`. tick_s: how often to look for
-    something to prefetch. ahead: steps to execution from which to prefetch. budget_tokens: how many may be on
-    their way up at once; 0 is as many as HBM has room for.
+    Source: arXiv 2507.07400, by notes of others only. Turns carry the workflow as the hint `workflow` (see
+    docs/policies/kvflow.md). Where no turn does, this is LRU with write-back. What HBM evicts is kept in the
+    tier `host`. tick_s: how often to look for something to prefetch. ahead: steps to execution from which to
+    prefetch. budget_tokens: how many may be on their way up at once; 0 is as many as HBM has room for.
     """
 
     host: str = "dram"

@@ -14,8 +14,9 @@ from agentservesim.policies.residency.idleness import Idleness, Session, session
 class Mori:
     """MORI: HBM over its cap loses the idlest sessions to the CPU; under it, the busiest come back.
 
-    tick_s: seconds between two looks. window: calls that idleness is measured over, the present one
-    included. gpu_cap, cpu_cap: share of HBM and of the first lower tier that sessions may fill.
+    Source: arXiv 2606.00866, by notes of others only. tick_s: seconds between two looks. window: calls that
+    idleness is measured over, the present one included. gpu_cap, cpu_cap: share of HBM and of the first lower
+    tier that sessions may fill.
     """
 
     tick_s: float = 5.0

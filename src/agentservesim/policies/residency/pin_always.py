@@ -9,7 +9,10 @@ from agentservesim.policies.protocols import ChainView, Placement, ServerView
 
 @dataclass
 class PinAlways:
-    """Every program keeps its KV in HBM until it is back, whatever that costs the others."""
+    """Every program keeps its KV in HBM until it is back, whatever that costs the others.
+
+    "Preserve" of InferCept (arXiv 2402.01869), by notes of others.
+    """
 
     hard: bool = False
 

@@ -25,8 +25,9 @@ from agentservesim.policies.residency.survival import Survival
 class Saga:
     """SAGA: a gap's KV is pinned for the 95th percentile of its tool's gaps; others go by a score.
 
-    cold_s: the pin where the tool is new. cap_s: the longest pin. smoothing: weight of a new gap.
-    recency, reuse, size: weights of the score (highest is evicted first).
+    Source: arXiv 2605.00528, of which only the abstract was read, and the rules of the released
+    AgentServeSim. cold_s: the pin where the tool is new. cap_s: the longest pin. smoothing: weight of a new
+    gap. recency, reuse, size: weights of the score (highest is evicted first).
     """
 
     cold_s: float = 2.0

@@ -16,10 +16,10 @@ HELD = Placement("hbm")
 class TokenCake:
     """TokenCake: offloads the KV of a call that is predicted to outlast the transfer, and uploads it in time.
 
-    smoothing: weight of a new gap in the mean of its tool. min_use: share of HBM in use from which
-    offloading is worth it. tick_s: how often calls that still hold HBM are looked at again. reserve: the
-    least share of HBM that is kept for who waits; `reserve_step` more at each tick while more than
-    `high_use` of HBM is in use, and less under `low_use`, up to `most_reserve`.
+    Source: arXiv 2510.18586, by notes of others only. smoothing: weight of a new gap in the mean of its tool.
+    min_use: share of HBM in use from which offloading is worth it. tick_s: how often calls that still hold
+    HBM are looked at again. reserve: the least share of HBM that is kept for who waits; `reserve_step` more
+    at each tick while more than `high_use` of HBM is in use, and less under `low_use`, up to `most_reserve`.
     """
 
     smoothing: float = 0.5

@@ -13,7 +13,8 @@ from agentservesim.policies.protocols import Choice, InstanceView, TurnView
 class Autellix:
     """Autellix: a prompt of more than `long_tokens` goes to its program's home, others to the least used.
 
-    A long prompt of a program without a home goes to the least used instance too.
+    A long prompt of a program without a home goes to the least used instance too. Source: arXiv 2502.13965,
+    by notes of others, and the rules of the released AgentServeSim.
     """
 
     long_tokens: int = 2048

@@ -11,7 +11,10 @@ from agentservesim.policies.routing.choosing import lowest
 
 @dataclass
 class LeastLoaded:
-    """Every turn goes to the instance with the fewest unfinished turns."""
+    """Every turn goes to the instance with the fewest unfinished turns.
+
+    What load balancers call least connections, by own knowledge.
+    """
 
     def route(self, turn: TurnView, instances: Sequence[InstanceView], now_s: float) -> Choice:
         """The lowest of the loads."""

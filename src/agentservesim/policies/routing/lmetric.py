@@ -14,8 +14,9 @@ from agentservesim.policies.routing.choosing import lowest
 class LMetric:
     """LMetric: the lowest product of prompt tokens to compute and batch size; it has no parameters.
 
-    Tokens to compute: those of the turn that the instance has not cached, and what turns sent there before
-    have still to compute; batch size: unfinished turns there, this one counted.
+    Source: arXiv 2603.15202, by notes of others only. Tokens to compute: those of the turn that the instance
+    has not cached, and what turns sent there before have still to compute; batch size: unfinished turns
+    there, this one counted.
     """
 
     def begin(self, instances: int, seed: int) -> None:

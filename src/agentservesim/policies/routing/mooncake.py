@@ -15,9 +15,10 @@ from agentservesim.policies.routing.choosing import lowest
 class Mooncake:
     """Mooncake: the lowest sum of queueing, transfer and prefill time.
 
-    Queueing: prefill times of turns sent there that have no first token yet. Where another instance has more
-    than `balance` times the cached prefix of this one, its prefix is to be sent over the network first
-    (transfer) and need not be computed; without a network each instance has what it has.
+    Source: arXiv 2407.00079, by notes of others. Queueing: prefill times of turns sent there that have no
+    first token yet. Where another instance has more than `balance` times the cached prefix of this one, its
+    prefix is to be sent over the network first (transfer) and need not be computed; without a network each
+    instance has what it has.
     """
 
     balance: float = 1.0

@@ -25,7 +25,10 @@ def better_of_two(instances: Sequence[InstanceView], draws: Generator) -> int:
 
 @dataclass
 class PowerOfTwo:
-    """Every turn goes to the less loaded of two instances drawn at random."""
+    """Every turn goes to the less loaded of two instances drawn at random.
+
+    Mitzenmacher, The power of two choices in randomized load balancing; by own knowledge.
+    """
 
     def begin(self, instances: int, seed: int) -> None:
         """Draws come from the stream "router" of the run's seed."""

@@ -16,11 +16,11 @@ from agentservesim.policies.routing.prefixes import PrefixIndex
 class Preble:
     """Preble's E2: the holder of a match longer than the rest of the prompt, else the lowest L + M + P.
 
-    Among the holders of the longest match the least loaded is taken, unless its load exceeds `rebalance_at`
-    times the lowest: then the turn goes to the least loaded instance. L: load of the last `window_s` seconds,
-    the prefill of missed tokens plus the share of decode steps that a mean reply takes; M: time to compute
-    again what the turn would evict, times the share of prompt tokens that are hits there; P: prefill of the
-    tokens missed.
+    Source: by notes of others on the paper, with the released code's constants. Among the holders of the
+    longest match the least loaded is taken, unless its load exceeds `rebalance_at` times the lowest: then the
+    turn goes to the least loaded instance. L: load of the last `window_s` seconds, the prefill of missed
+    tokens plus the share of decode steps that a mean reply takes; M: time to compute again what the turn
+    would evict, times the share of prompt tokens that are hits there; P: prefill of the tokens missed.
     """
 
     window_s: float = 180.0

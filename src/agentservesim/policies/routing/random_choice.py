@@ -11,7 +11,10 @@ from agentservesim.random import stream
 
 @dataclass
 class RandomChoice:
-    """Every turn goes to an instance drawn at random."""
+    """Every turn goes to an instance drawn at random.
+
+    As load balancers offer it, by own knowledge.
+    """
 
     def begin(self, instances: int, seed: int) -> None:
         """Draws come from the stream "router" of the run's seed."""

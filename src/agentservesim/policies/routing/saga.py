@@ -13,10 +13,11 @@ from agentservesim.random import stream
 class SagaRouter:
     """SAGA: home while its KV is there and load is below `most_load`, else least loaded; idle ones steal.
 
-    Load is the used share of the KV blocks; the KV is there if HBM has `cached` of the prompt. Every `tick_s`
-    an instance whose queue was empty at the last tick too takes the turn that has waited longest from an
-    instance, drawn at random, that carries more than `steal` times its unfinished turns and runs others, or
-    let it wait: no turn is stolen in the moment in which its idle home starts it. One a tick.
+    Source: arXiv 2605.00528, of which only the abstract was read, and the rules of the released
+    AgentServeSim. Load is the used share of the KV blocks; the KV is there if HBM has `cached` of the prompt.
+    Every `tick_s` an instance whose queue was empty at the last tick too takes the turn that has waited
+    longest from an instance, drawn at random, that carries more than `steal` times its unfinished turns and
+    runs others, or let it wait: no turn is stolen in the moment in which its idle home starts it. One a tick.
     """
 
     most_load: float = 0.8

@@ -13,7 +13,7 @@ from agentservesim.policies.protocols import Changes, RequestView, SchedulerEven
 
 @dataclass
 class FairShare:
-    """Start-time fair queueing of tenants, by tokens (Goyal, Vin and Cheng, SIGCOMM 1996).
+    """Start-time fair queueing of tenants, by tokens (Goyal, Vin and Cheng, SIGCOMM 1996; by own knowledge).
 
     Each tenant has a counter of what it was served, divided by its weight (`weights`: `gold:3/silver:1`, 1
     for those not named). A turn's key is its tenant's counter when it arrives, but no less than that of the

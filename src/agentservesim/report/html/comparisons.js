@@ -33,7 +33,7 @@ charts.differences = (data, look) => {
     ] };
   };
   const arrows = { lower: " \u2193", higher: " \u2191" };
-  const named = (row) => row.place.replace(/_s\b/g, "") + (arrows[row.better] ?? "");
+  const named = (row) => (row.unit === "s" ? row.place.replace(/_s\b/g, "") : row.place) + (arrows[row.better] ?? "");
   const marks = arms.map((_, k) => rows.flatMap((row, y) => {
     const cell = row.cells[k];
     return cell ? [{ value: [x(cell.low ?? cell.value), x(cell.high ?? cell.value), x(cell.value), y], row: y }] : [];

@@ -80,13 +80,12 @@ def _comparison(content: Content, name: str) -> dict[str, Any]:
         }
         for arm, told in content["arms"].items()
     ]
-    warnings = [f"{', '.join(oracles)}: an oracle; it knows the future, as no server can."] if oracles else []
     return {
         "name": name,
         "verdict": {
             "title": f"{len(arms)} arms on one workload, {_seeds(content)}; baseline {content['baseline']}",
             "hint": _finding(content),
-            "warnings": warnings,
+            "warnings": _oracles(oracles),
             "slos": _slos(content),
             "lines": [],
             "numbers": [
@@ -116,7 +115,8 @@ def _sweep(content: Content, name: str) -> dict[str, Any]:
     verdict = {
         "title": f"{len(points)} points of a grid, {_seeds(content)}",
         "hint": "The points on the line are those that no other point beats in both latency and throughput.",
-        **{key: [] for key in ("warnings", "slos", "lines", "numbers", "facts")},
+        "warnings": _oracles(content.get("oracles", [])),
+        **{key: [] for key in ("slos", "lines", "numbers", "facts")},
     }
     return {"name": name, "verdict": verdict, "pictures": [vars(_pareto(points, SWEEP))]}
 
@@ -170,6 +170,10 @@ def _front(points: Sequence[Content]) -> list[int]:
         if not any(a >= x and b <= y and (a, b) != (x, y) for a, b in means)
     ]
     return sorted(unbeaten, key=lambda index: means[index])
+
+
+def _oracles(names: Sequence[str]) -> list[str]:
+    return [f"{', '.join(names)}: an oracle; it knows the future, as no server can."] if names else []
 
 
 def _finding(content: Content) -> str:
