@@ -40,6 +40,14 @@ class Wire:
         return self.log
 
 
+@pytest.mark.parametrize(("field", "most"), [("min_bytes", 1e9), ("latency_s", 1e3), ("overhead_s", 1e3)])
+def test_what_no_link_has_is_refused(field: str, most: float) -> None:
+    speeds = {"down_bytes_per_s": 1, "up_bytes_per_s": 1}
+    LinkConfig.model_validate({"between": ("hbm", "dram"), **speeds, field: most})
+    with pytest.raises(ValueError, match=f"{field}\n  Input should be less than or equal to"):
+        LinkConfig.model_validate({"between": ("hbm", "dram"), **speeds, field: 1e300})
+
+
 def test_fifo_transfers_follow_one_another() -> None:
     wire = Wire()
     wire.send("a", 200)

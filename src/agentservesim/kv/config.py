@@ -44,6 +44,7 @@ class LinkConfig(BaseModel):
     min_bytes: float = Field(
         0.0,
         ge=0,
+        le=1e9,
         allow_inf_nan=False,
         description="Smallest piece, a rank's part of a block, that reaches the bandwidth; a smaller one "
         "takes as long.",

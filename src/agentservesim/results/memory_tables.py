@@ -29,12 +29,12 @@ MEMORY_COLUMNS: dict[str, str] = {
     "held_in_gap_byte_s": "KV pinned times how long; what several pins share counts for each",
     "pinned_byte_s": "pinned_bytes of HBM, summed over time",
     "in_flight_byte_s": "in_flight_bytes of HBM, summed over time",
-    "pool_byte_s": "size of the HBM pool times the length of the run",
+    "pool_byte_s": "size of the HBM pool times the time until the run's last event",
     "forced_unpins": "pins broken before their time because blocks were short",
     "direction": "down to the slower tier, up to the faster one; down is out to the network, up in from it",
     "links": "physical links of this name",
     "busy_s": "time the links were at work in this direction, summed over them",
-    "open_s": "the length of the run, summed over the links",
+    "open_s": "the time until the run's last event, summed over the links",
 }
 """What each column of these tables holds; what is not here is in `tables.COLUMNS`."""
 

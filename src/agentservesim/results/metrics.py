@@ -347,7 +347,7 @@ METRICS: tuple[Metric, ...] = (
         "instance",
         "SUM(held_in_gap_byte_s)",
         "KV pinned in HBM times how long, until the turn after the gap is admitted; what several pins "
-        "share counts for each.",
+        "share counts for each, and what is still on its way into a pin counts from when it was asked for.",
     ),
     Metric(
         "kv.waste_share",
@@ -355,7 +355,7 @@ METRICS: tuple[Metric, ...] = (
         "instance",
         "SUM(pinned_byte_s + in_flight_byte_s) / SUM(pool_byte_s)",
         "Share of HBM's KV space and time that was taken by nothing but pins of idle sessions and copies "
-        "under way.",
+        "under way, until the run's last event: a copy may end behind the last token.",
         "lower",
     ),
     Metric(
@@ -371,14 +371,15 @@ METRICS: tuple[Metric, ...] = (
         "B",
         "link",
         "SUM(bytes)",
-        "KV sent over such links, down to the slower tier or up to the faster one.",
+        "KV sent over such links, down to the slower tier or up to the faster one, from when it is asked for;"
+        " a copy that would end after 106 days counts, but is in no row of transfers.",
     ),
     Metric(
         "kv.link_utilisation.<link>.<direction>",
         "",
         "link",
         "SUM(busy_s) / SUM(open_s)",
-        "Share of the run for which such links were at work in this direction.",
+        "Share of the time until the run's last event for which such links were at work in this direction.",
     ),
     Metric(
         "simulated_s",
