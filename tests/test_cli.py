@@ -196,6 +196,12 @@ def test_every_setting_is_a_flag_with_a_description() -> None:
         (["run", "TRACE", "--tier", "dram=1GB@pcie5-x16,flet"], "got 'flet'; did you mean 'fleet'?"),
         (["run", "TRACE", "--tier", "dram=1MB@pcie5-x16"], "is less than a KV block (2097152 bytes)"),
         (["run", "TRACE", "--tier", "hbm=1GB@pcie5-x16"], "hbm is every instance's own"),
+        (["run", "TRACE", "--tier", "cache=9GB@pcie5-x16"], "memory: no tier can be called 'cache'"),
+        (["run", "TRACE", "--tier", "drop=9GB@pcie5-x16"], "memory: no tier can be called 'drop'"),
+        (
+            ["run", "TRACE", "--tier", "dram=9GB@pcie5-x16", "--tier", "dram=1GB@pcie5-x16"],
+            "--tier dram=1GB@pcie5-x16: there is a --tier dram before it",
+        ),
         (
             ["run", "TRACE", "--tier", "dram=9GB@pcie5-x16", "--no-enable-prefix-caching"],
             "instances.0.enable_prefix_caching is false, and without it no KV is found again",

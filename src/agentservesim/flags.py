@@ -154,7 +154,10 @@ def source_settings(
         settings.put(("workload", "trace"), source, source)
     if num_instances is not None:
         set_instances(settings, num_instances)
-    for tier in tiers:
+    for number, tier in enumerate(tiers):
+        name = tier.partition("=")[0]
+        if any(other.partition("=")[0] == name for other in tiers[:number]):
+            raise InputError(f"--tier {tier}: there is a --tier {name} before it; one tier has one size")
         add_tier(settings, tier)
     apply_flags(settings, flags)
     for override in overrides:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
+import numpy as np
 import pytest
 
+from agentservesim.kv.advice import Advice
 from agentservesim.kv.pool import Holding
-from agentservesim.kv.residency import Residency
+from agentservesim.kv.residency import Chain, Residency
 from agentservesim.model import InputError
 from agentservesim.policies.protocols import CACHE, ChainView, PinBroken, Placement, ServerView
 from tests.kv.rig import BLOCK, Rig, S, Script, behind, content
@@ -521,6 +525,8 @@ def ticking(answer: object) -> Script:
         (Script(Placement("hbm", float("nan"))), r"until_s nan; it must be a time in seconds"),
         (Script(Placement("hbm", "soon")), r"until_s 'soon'; it must be a time"),  # type: ignore[arg-type]
         (Script(Placement("hbm", float("inf"))), r"until_s inf"),
+        (Script(Placement("hbm", hard="no")), r"hard and copy must be True or False"),  # type: ignore[arg-type]
+        (Script(Placement("hbm", copy=5)), r"hard and copy must be True or False"),  # type: ignore[arg-type]
         (Script(Placement("hbm", budget_tokens=-1)), r"budget_tokens -1; it must be a whole number"),
         (Script(Placement("hbm", budget_tokens=0.5)), r"budget_tokens 0.5; it must"),  # type: ignore[arg-type]
         (ticking(None), r"residency Script: tick\(\) returned None; it must be \(chain, placement\) pairs"),
@@ -545,6 +551,33 @@ def test_bad_answers_are_told_in_one_line(policy: object, says: str) -> None:
     with pytest.raises(InputError, match=says) as caught:
         start(policy)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("budget", [4, np.int64(4)])
+def test_any_integer_is_a_budget(budget: int) -> None:
+    answer = Placement("hbm", budget_tokens=budget)
+    advice = Advice(Script(answer, resume=lambda chain, hits, server: budget), ("dram",))
+    chain = Rig(Script()).model.view(Chain(("p7", "p7"), 0))
+    checked = advice.place(chain, cast(ServerView, None))
+    assert checked == answer
+    assert type(checked.budget_tokens) is type(advice.resume(chain, {}, cast(ServerView, None))) is int
+
+
+def test_a_policy_that_wants_to_be_asked_again_at_once_for_ever_is_told() -> None:
+    class Hasty:
+        asked = 0
+
+        def place(self, chain: ChainView, server: ServerView) -> Placement:
+            self.asked += 1
+            return Placement("hbm", self.asked * 1e-12)
+
+    rig = Rig(policy := Hasty())
+    rig.turn("p7", content(2))
+    with pytest.raises(
+        InputError, match=r"place\(\) of program 'p7' asked to be asked again within 0.0001 s"
+    ):
+        rig.kernel.run()
+    assert policy.asked == 10_001
 
 
 @pytest.mark.parametrize(("order", "says"), [(7, "returned 7; it must be chains"), (["p7"], "named 'p7'")])

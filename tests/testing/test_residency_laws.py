@@ -12,7 +12,7 @@ import pytest
 from agentservesim.model import InputError
 from agentservesim.policies import list_policies, load_policy
 from agentservesim.policies.protocols import CACHE, ChainView, Placement, ServerView
-from agentservesim.policies.residency import Lru
+from agentservesim.policies.residency import Demote, Lru
 from agentservesim.testing import ResidencyLaws
 from agentservesim.testing.playing import Outcome
 from agentservesim.testing.residency_cases import Case
@@ -101,3 +101,34 @@ def test_moods_are_caught() -> None:
 def test_knowing_the_future_is_caught() -> None:
     with pytest.raises(AssertionError):
         Peeking().test_it_sees_no_future()
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("needs", [("remote",), ("cxl", "tape")])
+def test_tiers_of_any_name_are_there_if_they_are_needed(needs: tuple[str, ...], law: str) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    class Down(Demote):
+        def place(self, chain: ChainView, server: ServerView) -> Placement:
+            asked.append(server.tiers)
+            return super().place(chain, server)
+
+    wanted = needs
+
+    class Laws(ResidencyLaws):
+        seeds = range(3)
+        needs = wanted
+
+        def make_policy(self) -> object:
+            return Down(tier=wanted[-1])
+
+    getattr(Laws(), law)()
+    assert asked
+    assert all({*needs} <= {*tiers} for tiers in asked)
+
+
+def test_no_law_is_tried_on_nothing() -> None:
+    with pytest.raises(ValueError, match="Nothing: seeds is empty"):
+
+        class Nothing(ResidencyLaws):
+            seeds = range(0)

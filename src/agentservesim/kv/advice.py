@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from math import isfinite
+from numbers import Real
+from operator import index
 from typing import Any
 
-from agentservesim.kv.config import HBM
+from agentservesim.kv.config import HBM, WORDS
 from agentservesim.lookup import near_or_all
 from agentservesim.model import InputError
 from agentservesim.policies.asking import FAULTS, attribute, fault_of, tick_ps
 from agentservesim.policies.protocols import ChainView, Event, GapEnded, OraclePolicy, Placement, ServerView
 
 FARTHEST_S = 1e6 * 86400
+SOON_S = 1e-4
+MOST_SOON = 10_000
 
 
 class Advice:
@@ -25,7 +29,7 @@ class Advice:
         self.ranks = self._part("rank") is not None
         self.resumes = self._part("resume") is not None
         self.observes = self._part("observe") is not None
-        self._known = (HBM, "cache", "drop", *tiers)
+        self._known = (HBM, *WORDS, *tiers)
         self._tiers = tuple(tiers)
         self._check_named("needs", tiers)
         if tiers:
@@ -44,14 +48,20 @@ class Advice:
             raise self._failed("place", chain.program_id, error) from error
         return self._checked("place", chain, placement)
 
+    def hasty(self, chain: ChainView) -> InputError:
+        """What to raise where a policy wants to be asked again at once, and so without end."""
+        return InputError(
+            f"{self._name}: place() of program '{chain.program_id}' asked to be asked again within "
+            f"{SOON_S:g} s, {MOST_SOON} times in a row; until_s must let time pass"
+        )
+
     def tick(self, chains: Sequence[ChainView], server: ServerView) -> list[tuple[ChainView, Placement]]:
         """Placements for some of the sessions in their gaps."""
         pairs = self._listed("tick", "(chain, placement) pairs", chains, server)
         for pair in pairs:
             if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], ChainView):
                 raise InputError(f"{self._name}: tick() named {pair!r}, which is no (chain, placement) pair")
-            self._checked("tick", *pair)
-        return pairs
+        return [(chain, self._checked("tick", chain, placement)) for chain, placement in pairs]
 
     def next_tick_s(self, instance: int) -> float | None:
         """When the policy may have something to say at `tick`; None for never."""
@@ -76,12 +86,12 @@ class Advice:
     def resume(self, chain: ChainView, hits: Mapping[str, int], server: ServerView) -> int:
         """Tokens to load for a turn that is back."""
         tokens = self._call("resume", chain.program_id, chain, hits, server)
-        if not isinstance(tokens, (int, float)) or not isfinite(tokens):
+        if not isinstance(tokens, Real) or not isfinite(tokens):
             raise InputError(
                 f"{self._name}: resume() of program '{chain.program_id}' returned {tokens!r}; "
                 "it must be a number of tokens"
             )
-        return int(tokens)
+        return int(float(tokens))
 
     def observe(self, event: Event) -> None:
         """Tell the policy what happened."""
@@ -110,6 +120,8 @@ class Advice:
     def _checked(self, call: str, chain: ChainView, placement: object) -> Placement:
         if not isinstance(placement, Placement) or placement.tier not in self._known:
             must = f"{placement!r}; it must be a Placement on one of {', '.join(self._known)}"
+        elif not (isinstance(placement.hard, bool) and isinstance(placement.copy, bool)):
+            must = f"{placement!r}; hard and copy must be True or False"
         elif placement.then and not self._lead_down(placement):
             below = ", ".join(self._tiers) or "none"
             must = f"{placement!r}; `then` goes from a lower tier to others: {below}"
@@ -118,7 +130,8 @@ class Advice:
         else:
             until = placement.until_s
             if until is None or (isinstance(until, (int, float)) and abs(until) < FARTHEST_S):
-                return placement
+                budget = placement.budget_tokens
+                return placement if budget is None else placement._replace(budget_tokens=index(budget))
             must = f"until_s {until!r}; it must be a time in seconds, or None"
         raise InputError(f"{self._name}: {call}() of program '{chain.program_id}' returned {must}")
 
@@ -161,4 +174,7 @@ class Advice:
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and value >= 0
+    try:
+        return index(value) >= 0  # type: ignore[arg-type]
+    except TypeError:
+        return False

@@ -11,6 +11,9 @@ from agentservesim.kv.catalogue import LINKS, find_link
 HBM = "hbm"
 """The tier that every instance has: its GPU's block pool."""
 
+WORDS = ("cache", "drop")
+"""What placements say besides names of tiers (see `policies.protocols.Placement`)."""
+
 
 class TierConfig(BaseModel):
     """A place for KV below HBM."""
@@ -99,6 +102,9 @@ class MemoryConfig(BaseModel):
         names = [tier.name for tier in self.tiers]
         if HBM in names:
             raise ValueError("hbm is every instance's own: its size is num_gpu_blocks, not a tier")
+        for word in WORDS:
+            if word in names:
+                raise ValueError(f"no tier can be called '{word}': that word has a meaning in placements")
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ValueError(f"two tiers are called '{min(twice)}'")

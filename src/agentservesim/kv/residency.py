@@ -15,7 +15,7 @@ from math import inf
 from typing import Any
 
 from agentservesim.kernel import Kernel
-from agentservesim.kv.advice import Advice
+from agentservesim.kv.advice import MOST_SOON, SOON_S, Advice
 from agentservesim.kv.arrivals import Arrivals
 from agentservesim.kv.breakeven import BreakEven
 from agentservesim.kv.config import HBM
@@ -217,6 +217,9 @@ class Residency:
         if placement.until_s is not None:
             until_ps = to_ps(placement.until_s)
             if until_ps > self._kernel.now:
+                chain.soon = chain.soon + 1 if until_ps - self._kernel.now < to_ps(SOON_S) else 0
+                if chain.soon > MOST_SOON:
+                    raise self._advice.hasty(self.view(chain))
                 chain.timer = self._kernel.at(until_ps, self._until, chain)
         if placement.tier == HBM:
             self._pin(chain, until_ps, placement)

@@ -42,6 +42,7 @@ class Chain:
     `going_down` has the holdings of the copies that are on their way to a tier, by its name; `then` names the
     tiers that it is copied to after that one. `seen` is what the policy sees of it, while that is up to date,
     with the deadline `seen_until_ps` of its pin.
+    `soon` counts how often in a row the policy wanted to be asked again at once.
     `hits`, what it was told each tier has, is there while the policy is asked and what it answers is done.
     """
 
@@ -55,6 +56,7 @@ class Chain:
     gap_started_ps: int = -1
     past_gaps_s: list[float] = field(default_factory=list)
     in_gap: bool = False
+    soon: int = 0
     pin: Pin | None = None
     coming_up: Pin | None = None
     going_down: dict[str, Holding] = field(default_factory=dict)

@@ -355,7 +355,9 @@ METRICS: tuple[Metric, ...] = (
         "instance",
         "SUM(pinned_byte_s + in_flight_byte_s) / SUM(pool_byte_s)",
         "Share of HBM's KV space and time that was taken by nothing but pins of idle sessions and copies "
-        "under way, until the run's last event: a copy may end behind the last token.",
+        "under way, until the run's last event: a copy may end behind the last token. "
+        "What a turn holds while it computes again is not in it, as others have it in their waste "
+        "of memory: a policy that holds nothing wastes nothing here and pays in prefill.",
         "lower",
     ),
     Metric(

@@ -19,6 +19,10 @@ class PolicyLaws:
 
     seeds: range = range(12)
 
+    def __init_subclass__(cls) -> None:
+        if not cls.seeds:
+            raise ValueError(f"{cls.__name__}: seeds is empty, so that no law would be tried")
+
     def make_policy(self) -> Any:
         """A new policy object; called once for each run."""
         raise NotImplementedError

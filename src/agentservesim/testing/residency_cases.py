@@ -152,6 +152,7 @@ def _draw_program(random: Random, number: int, trunk: Segment, size: int) -> Pro
 def draw_memory(random: Random, need: int, cramped: bool, needs: Sequence[str] = ()) -> MemoryConfig:
     """Up to three tiers below HBM, of one block to plenty, behind links of all kinds."""
     names = [name for name in ("dram", "cxl", "ssd") if random.random() < 0.75 or name in needs]
+    names += [name for name in needs if name not in names]
     roomy = [need, 3 * need, 100 * need]
     tiers = tuple(
         TierConfig(

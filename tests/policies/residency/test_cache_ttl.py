@@ -9,6 +9,17 @@ from agentservesim.policies.residency import CacheTtl
 from tests.policies.residency.views import Server, gap
 
 
+def test_what_comes_back_too_late_is_written_again_be_it_at_hand_or_not() -> None:
+    policy = CacheTtl(ttl_s=300.0, input_price=1.0)
+    policy.observe(TurnAdmitted("p", "p", 0.0, 1000, 0))
+    policy.observe(GapEnded(gap(), 300.0))
+    policy.observe(TurnAdmitted("p", "p", 0.0, 1500, 1000))
+    assert policy.figures()["prompt_cost_usd"] == pytest.approx(1e-6 * 2500 * 1.25)
+    policy.observe(GapEnded(gap(), 299.0))  # that was a use, from which the time counts anew
+    policy.observe(TurnAdmitted("p", "p", 0.0, 1600, 1500))
+    assert policy.figures()["prompt_cost_usd"] == pytest.approx(1e-6 * (2600 * 1.25 + 1500 * 0.1))
+
+
 def test_it_keeps_for_its_time_and_then_forgets() -> None:
     policy = CacheTtl()
     assert policy.place(gap(started_s=10), Server(now_s=10)) == Placement("hbm", 310)

@@ -38,6 +38,7 @@ class CacheTtl:
     _written: int = field(default=0, init=False, repr=False)
     _read: int = field(default=0, init=False, repr=False)
     _paid: set[tuple[str, str]] = field(default_factory=set, init=False, repr=False)
+    _expired: set[tuple[str, str]] = field(default_factory=set, init=False, repr=False)
 
     def __post_init__(self) -> None:
         at_least(self, 0, "ttl_s", "input_price", "write_price", "read_price")
@@ -56,14 +57,23 @@ class CacheTtl:
     def observe(self, event: Event) -> None:
         """Every prompt is read from the cache as far as it is there; the rest is written to it.
 
-        A turn that is admitted again after a preemption is not paid for again.
+        What comes back after `ttl_s` is written again, be it at hand or not. A turn that is admitted again
+        after a preemption is not paid for again.
         """
         if isinstance(event, GapEnded):
-            self._paid.discard((event.chain.program_id, event.chain.session_id))
-        if isinstance(event, TurnAdmitted) and (event.program_id, event.session_id) not in self._paid:
-            self._paid.add((event.program_id, event.session_id))
-            self._read += event.hit_tokens
-            self._written += event.prompt_tokens - event.hit_tokens
+            session = event.chain.program_id, event.chain.session_id
+            self._paid.discard(session)
+            if event.gap_s >= self.ttl_s:
+                self._expired.add(session)
+        elif isinstance(event, TurnAdmitted):
+            session = event.program_id, event.session_id
+            if session in self._paid:
+                return
+            self._paid.add(session)
+            read = 0 if session in self._expired else event.hit_tokens
+            self._expired.discard(session)
+            self._read += read
+            self._written += event.prompt_tokens - read
 
     def figures(self) -> Mapping[str, float]:
         """Dollars for all prompts: as cached here, and at the plain price of input."""
