@@ -14,6 +14,8 @@ from agentservesim.cli import main
 from agentservesim.engine.order import Order
 from agentservesim.model import InputError
 from agentservesim.policies.protocols import Changes
+from tests.engine.rationed import Rationed
+from tests.fleet.parts import S, chain, serve
 from tests.policies.scheduling.views import AProgram, ARequest
 
 
@@ -94,6 +96,20 @@ def test_keys_of_two_kinds_are_told_wherever_they_meet() -> None:
     assert order.is_below(0.0, TURN, 0.0)
     with pytest.raises(InputError, match=said):
         order.is_below(0.0, TURN, 0.0)
+
+
+@pytest.mark.parametrize("tokens", [0, -1, 0.5, nan, "8"])
+def test_a_budget_of_less_than_a_token_is_refused(tokens: Any) -> None:
+    with pytest.raises(InputError) as raised:
+        serve([chain("p", [2])], scheduler=Rationed(tokens))
+    call = "scheduler Rationed: budget() of turn 0 of program 'p'"
+    assert str(raised.value) == f"{call} returned {tokens!r}; it must be a number of tokens, at least 1"
+
+
+def test_a_budget_may_be_endless_or_no_whole_number() -> None:
+    """16 tokens of prompt, 5 a step: four steps, and one more token."""
+    assert serve([chain("p", [2])], scheduler=Rationed(5.5)).now_ps == 5 * S  # type: ignore[arg-type]
+    assert serve([chain("p", [2])], scheduler=Rationed(inf)).now_ps == 2 * S  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("changes", ["never", "program", "queue"])

@@ -14,7 +14,7 @@ from agentservesim.fleet import Fleet, InstanceSpec
 from agentservesim.fleet.config import NetworkConfig, ToolsConfig
 from agentservesim.kv.residency import TransferRecord
 from agentservesim.kv.tiers import KvShape
-from agentservesim.model import Program, Workload
+from agentservesim.model import InputError, Program, Workload
 from agentservesim.policies.protocols import (
     Changes,
     Choice,
@@ -240,6 +240,12 @@ def test_a_paused_program_is_held_until_it_is_restored(leap: bool) -> None:
     assert (second.instance, second.hold_ps, second.ready_ps) == (1, 5 * S, 4 * S)
     assert second.queue_ps == 5 * S
     assert second.finish_ps == 10 * S
+
+
+@pytest.mark.parametrize("tick_s", [0.0, 1e-14])
+def test_a_tick_of_no_time_is_refused(tick_s: float) -> None:
+    with pytest.raises(InputError, match=f"router Planned: tick_s is {tick_s}; it must be a time in seconds"):
+        run([growing(10)], Planned(tick_s=tick_s))
 
 
 def test_what_no_longer_applies_has_no_effect() -> None:

@@ -20,7 +20,6 @@ PARAMETERS = [
     if is_dataclass(policy := load_policy(family, name))
     for field in fields(policy)
     if field.init and type(field.default) in (int, float)
-    if (family, name) not in {("router", "mooncake"), ("router", "prefix-aware"), ("router", "saga")}
 ]
 
 

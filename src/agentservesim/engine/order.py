@@ -104,23 +104,25 @@ class Order:
 
     def budgets(self, requests: Sequence[RequestView], now_s: float) -> list[int]:
         """Most tokens of its prompt that each request may compute in this step, at least 1."""
-        budget, answers, request = self.policy.budget, list[int](), None
+        budget, answers, request = self.policy.budget, list[Any](), None
         try:
             for request in requests:
-                tokens = budget(request, now_s)
-                whole = type(tokens) is int and tokens > 0
-                answers.append(tokens if whole else self._whole(request, tokens))
+                answers.append(budget(request, now_s))
         except FAULTS as error:
             call = _call("budget", request) if request is not None else "budget()"
             raise self._failed(call, error) from error
-        return answers
+        return [
+            tokens if type(tokens) is int and tokens > 0 else self._whole(request, tokens)
+            for request, tokens in zip(requests, answers, strict=True)
+        ]
 
     def _whole(self, request: RequestView, tokens: object) -> int:
-        if not isinstance(tokens, (int, float)) or tokens != tokens:
+        if not isinstance(tokens, (int, float)) or not tokens >= 1:
             raise InputError(
-                f"{self._name}: {_call('budget', request)} returned {tokens!r}; it must be a number of tokens"
+                f"{self._name}: {_call('budget', request)} returned {tokens!r}; "
+                "it must be a number of tokens, at least 1"
             )
-        return max(int(min(tokens, 1 << 62)), 1)
+        return int(min(tokens, 1 << 62))
 
     def victim(self, running: Sequence[RequestView], now_s: float) -> RequestView:
         """The running request to preempt first."""

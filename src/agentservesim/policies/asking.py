@@ -40,13 +40,15 @@ def attribute(policy: object, attribute: str, name: str, default: Any = None) ->
 
 
 def tick_ps(policy: object, name: str) -> int:
-    """How often a policy wants to be asked, in picoseconds; 0 for never.
+    """How often a policy wants to be asked, in picoseconds; 0 for never, if it has no `tick_s`, or None.
 
-    Raises InputError that begins with its `name` if its `tick_s` is no time.
+    Raises InputError that begins with its `name` if its `tick_s` is no time above 0.
     """
-    tick_s = attribute(policy, "tick_s", name) or 0.0
-    if not (isinstance(tick_s, (int, float)) and isfinite(tick_s) and tick_s >= 0):
-        raise InputError(f"{name}: tick_s is {tick_s!r}; it must be a time in seconds, 0 for never")
+    tick_s = attribute(policy, "tick_s", name)
+    if tick_s is None:
+        return 0
+    if not (isinstance(tick_s, (int, float)) and isfinite(tick_s) and to_ps(tick_s) > 0):
+        raise InputError(f"{name}: tick_s is {tick_s!r}; it must be a time in seconds, above 0")
     return to_ps(tick_s)
 
 

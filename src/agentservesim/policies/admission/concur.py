@@ -37,7 +37,7 @@ class Concur:
     tick_s: float = 1.0
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "tick_s")
+        above(self, 0, "tick_s")
         at_least(self, 1, "first")
         above(self, 0, "increase", "decrease")
         share(self, "decrease", "low", "high", "hits")

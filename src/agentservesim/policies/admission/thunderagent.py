@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from agentservesim.model import InputError
 from agentservesim.policies.admission.seats import Seat, Seats
-from agentservesim.policies.bounds import at_least
+from agentservesim.policies.bounds import above, at_least
 from agentservesim.policies.protocols import (
     ADMIT,
     AdmissionEvent,
@@ -41,7 +41,8 @@ class ThunderAgent:
     together: ClassVar[tuple[str, ...]] = ("admission", "router")
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "tick_s", "buffer", "decay", "patience_s")
+        above(self, 0, "tick_s")
+        at_least(self, 0, "buffer", "decay", "patience_s")
         self._seats = Seats(self.buffer, self.decay)
 
     def admit(self, program: ProgramView, turn: TurnView, fleet: FleetView) -> Admit | Hold:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from agentservesim.policies.bounds import at_least
+from agentservesim.policies.bounds import above, at_least
 from agentservesim.policies.protocols import (
     CACHE,
     ChainView,
@@ -38,7 +38,8 @@ class KvFlow:
     wants: ClassVar[Mapping[str, str]] = {"workflow": "this is LRU with write-back"}
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "tick_s", "ahead", "budget_tokens")
+        above(self, 0, "tick_s")
+        at_least(self, 0, "ahead", "budget_tokens")
         self.spill = {"hbm": self.host}
         self._workflows = Workflows()
 

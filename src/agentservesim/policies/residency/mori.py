@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from agentservesim.policies.bounds import at_least, share
+from agentservesim.policies.bounds import above, at_least, share
 from agentservesim.policies.protocols import CACHE, ChainView, Event, Placement, ServerView
 from agentservesim.policies.residency.idleness import Idleness, Session, session_of
 
@@ -25,7 +25,7 @@ class Mori:
     cpu_cap: float = 1.0
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "tick_s")
+        above(self, 0, "tick_s")
         at_least(self, 1, "window")
         share(self, "gpu_cap", "cpu_cap")
         self.idleness = Idleness(self.window)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
+from agentservesim.policies.bounds import at_least
 from agentservesim.policies.protocols import Choice, InstanceView, RouterEvent, TurnView
 from agentservesim.policies.routing.books import Books
 from agentservesim.policies.routing.choosing import lowest
@@ -22,6 +23,9 @@ class Mooncake:
     """
 
     balance: float = 1.0
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "balance")
 
     def begin(self, instances: int, seed: int) -> None:
         """Nothing is under way yet."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agentservesim.policies.bounds import above, at_least
 from agentservesim.policies.protocols import Choice, InstanceView, RouterEvent, TurnView
 from agentservesim.policies.routing.books import Books
 from agentservesim.policies.routing.prefixes import PrefixIndex
@@ -25,6 +26,11 @@ class PrefixAware:
     balance_rel: float = 1.5
     evict_s: float = 120.0
     capacity: int = 2**24
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "threshold", "balance_abs", "balance_rel")
+        at_least(self, 1, "capacity")
+        above(self, 0, "evict_s")
 
     def begin(self, instances: int, seed: int) -> None:
         """Nothing is known yet."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from agentservesim.policies.bounds import above, at_least
 from agentservesim.policies.protocols import Choice, FleetView, InstanceView, Move, TurnView
 from agentservesim.random import stream
 
@@ -24,6 +25,10 @@ class SagaRouter:
     cached: float = 0.5
     steal: float = 2.0
     tick_s: float = 0.1
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "most_load", "cached", "steal")
+        above(self, 0, "tick_s")
 
     def begin(self, instances: int, seed: int) -> None:
         """Draws come from the stream "router" of the run's seed."""
