@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentservesim.cli import main
+from agentservesim.model import InputError
 from agentservesim.policies import FAMILIES, list_policies, load_policy
 from agentservesim.policies.hints import Want, find_wants
 from agentservesim.workload.hints import HINTS
@@ -48,6 +49,14 @@ def test_wants_are_counted() -> None:
         "router w wants the hint 'osl'; 3 of 7 turns have it, and without it it guesses",
         "router w wants the hint 'tenant'; no turn has it, and without it all are one",
     ]
+
+
+def test_wants_that_are_no_mapping_are_told() -> None:
+    class Listed:
+        wants = ["osl"]  # noqa: RUF012
+
+    with pytest.raises(InputError, match=r"^scheduler Listed: wants is \['osl'\]; it must be a mapping"):
+        find_wants({"scheduler": "m:Listed"}, {"scheduler": Listed()}, {}, 0)
 
 
 def test_policies_want_what_there_is() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import ClassVar
 
 import pytest
 
@@ -10,6 +11,8 @@ from agentservesim.model import InputError
 from agentservesim.policies import list_policies, load_policy
 from agentservesim.policies.protocols import ADMIT, FleetView, Hold, ProgramView, Reject, TurnView, Verdict
 from agentservesim.testing import AdmissionLaws
+from agentservesim.testing.playing import Outcome
+from agentservesim.testing.residency_cases import Case
 
 LAWS = [name for name in dir(AdmissionLaws) if name.startswith("test_")]
 TIGHT = {
@@ -67,6 +70,29 @@ class Alarm:
 class Yes:
     def admit(self, program: ProgramView, turn: TurnView, fleet: FleetView) -> Verdict:
         return True  # type: ignore[return-value]
+
+
+class Measuring:
+    """Is told how long the replies will be."""
+
+    replies: ClassVar[dict[tuple[str, int], int]] = {}
+
+    def admit(self, program: ProgramView, turn: TurnView, fleet: FleetView) -> Verdict:
+        return ADMIT if self.replies[turn.program_id, turn.turn_index] < 9 else Reject("too long")
+
+
+class Timing(AdmissionLaws):
+    def make_policy(self) -> object:
+        return Measuring()
+
+    def play(self, case: Case, leap: bool = True, audit_every: int = 0) -> Outcome:
+        Measuring.replies = {(p.id, t.index): t.output_tokens for p in case.programs for t in p.turns}
+        return super().play(case, leap, audit_every)
+
+
+def test_knowing_replies_is_caught() -> None:
+    with pytest.raises(AssertionError):
+        Timing().test_it_sees_no_future()
 
 
 class Late:

@@ -75,6 +75,33 @@ class Peeking(ResidencyLaws):
         return super().play(case, leap)
 
 
+class Measuring(Lru):
+    """Is told how long the next reply will be."""
+
+    replies: ClassVar[dict[tuple[str, int], int]] = {}
+
+    def place(self, chain: ChainView, server: ServerView) -> Placement:
+        reply = self.replies[chain.program_id, chain.turns_done]
+        return Placement("hbm", server.now_s + reply / 1000)
+
+
+class Timing(ResidencyLaws):
+    def make_policy(self) -> object:
+        return Measuring()
+
+    def play(self, case: Case, leap: bool = True) -> Outcome:
+        Measuring.replies = defaultdict(int)
+        for program in case.programs:
+            for turn in program.turns:
+                Measuring.replies[program.id, turn.index] = turn.output_tokens
+        return super().play(case, leap)
+
+
+def test_knowing_replies_is_caught() -> None:
+    with pytest.raises(AssertionError):
+        Timing().test_it_sees_no_future()
+
+
 def laws_of(policy: Callable[[], object]) -> ResidencyLaws:
     class Laws(ResidencyLaws):
         def make_policy(self) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from random import Random
 from typing import Any, ClassVar
@@ -144,6 +144,86 @@ class Peeking(RouterLaws):
         return super().play(case, leap, audit_every, router)
 
 
+@dataclass
+class Measuring:
+    """Is told how long the replies will be."""
+
+    replies: ClassVar[dict[tuple[str, int], int]] = {}
+
+    def route(self, turn: TurnView, instances: Sequence[InstanceView], now_s: float) -> int:
+        return self.replies[turn.program_id, turn.turn_index] % len(instances)
+
+
+class Timing(RouterLaws):
+    def make_policy(self) -> Any:
+        return Measuring()
+
+    def play(self, case: Case, leap: bool = True, audit_every: int = 0, router: Any = None) -> Outcome:
+        Measuring.replies = {(p.id, t.index): t.output_tokens for p in case.programs for t in p.turns}
+        return super().play(case, leap, audit_every, router)
+
+
+def test_knowing_replies_is_caught() -> None:
+    with pytest.raises(AssertionError):
+        Timing().test_it_sees_no_future()
+
+
+@dataclass
+class Hashing:
+    def route(self, turn: TurnView, instances: Sequence[InstanceView], now_s: float) -> int:
+        return hash(turn.program_id) % len(instances)
+
+
+@dataclass
+class Unordered:
+    """Goes through a set of programs."""
+
+    seen: set[str] = field(default_factory=set)
+
+    def route(self, turn: TurnView, instances: Sequence[InstanceView], now_s: float) -> int:
+        self.seen.add(turn.program_id)
+        return list(self.seen).index(turn.program_id) % len(instances)
+
+
+@pytest.mark.parametrize("router", [Hashing, Unordered])
+def test_hashes_are_caught(router: type) -> None:
+    with pytest.raises(AssertionError, match="other hashes"):
+        laws_of(router).test_it_does_not_go_by_hashes()
+
+
+@dataclass
+class Halting:
+    """Stops everything half of the time: honest, but unlike others on one instance too."""
+
+    tick_s: float = 0.1
+    stops: bool = False
+
+    def route(self, turn: TurnView, instances: Sequence[InstanceView], now_s: float) -> int:
+        return turn.home or 0
+
+    def rebalance(self, fleet: FleetView) -> Iterator[Migration]:
+        self.stops = not self.stops
+        for program in list(fleet.programs):
+            yield Pause(program) if self.stops else Restore(program)
+
+
+@dataclass
+class Eager:
+    """Always has the next prompt computed ahead."""
+
+    def route(self, turn: TurnView, instances: Sequence[InstanceView], now_s: float) -> int:
+        return turn.home or 0
+
+    def looks_ahead(self, turn: TurnView) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("router", [Halting, Eager])
+def test_one_instance_may_be_paused_or_look_ahead(router: type, law: str) -> None:
+    getattr(laws_of(router, 5), law)()
+
+
 def test_knowing_the_future_is_caught() -> None:
     with pytest.raises(AssertionError):
         Peeking().test_it_sees_no_future()
@@ -166,11 +246,21 @@ class Sloppy:
         return self.moves
 
 
+class Unready(Sloppy):
+    def begin(self) -> None:
+        pass
+
+
 @pytest.mark.parametrize(
     ("router", "fault"),
     [
         (Sloppy(9), r"router Sloppy: route\(\) of turn 0 of program 'p.' returned 9; .* 0 to \d"),
         (Sloppy(Choice(0, [1.0])), r"route\(\) of turn 0 of program 'p.' gave 1 scores; there are \d"),
+        (Sloppy(Choice(0, ["a", "b"])), r"route\(\) of turn 0 .* gave the scores \['a', 'b'\]; .* numbers"),  # type: ignore[list-item]
+        (Sloppy(Choice(0, 5)), r"route\(\) of turn 0 .* gave the scores 5; they must be numbers"),  # type: ignore[arg-type]
+        (Sloppy(Choice(0, (), 7)), r"route\(\) of turn 0 of program 'p.' named the source 7; .* 0 to \d"),
+        (Sloppy(Choice(0, (), "x")), r"route\(\) of turn 0 of program 'p.' named the source 'x'"),  # type: ignore[arg-type]
+        (Unready(), r"router Unready: begin\(\) raised TypeError: .*takes 1 positional argument"),
         (Sloppy(KeyError("x")), r"route\(\) of turn 0 of program 'p.' raised KeyError: 'x'"),
         (Sloppy(0, ["go"]), r"router Sloppy: rebalance\(\) yielded 'go'; it must be a Move"),
         (Sloppy(0, [Move("p0", "main", 7)]), r"rebalance\(\) yielded Move.*; instances are 0 to \d"),

@@ -49,7 +49,7 @@ class Order:
         self.caps = getattr(policy, "budget", None) is not None
         self.chooses_victims = getattr(policy, "victims", None) is not None
         self._observe = getattr(policy, "observe", None)
-        self._has_version = self.tick_ps > 0 and not self.preempts and hasattr(policy, "version")
+        self._may_have_version = self.tick_ps > 0 and not self.preempts
 
     def _tick_ps(self) -> int:
         tick_s = getattr(self.policy, "tick_s", None)
@@ -60,7 +60,10 @@ class Order:
     @property
     def version(self) -> object:
         """As long as this is the same, and not None, no key changes."""
-        return self.policy.version if self._has_version else None
+        try:
+            return getattr(self.policy, "version", None) if self._may_have_version else None
+        except FAULTS as error:
+            raise self._failed("version", error) from error
 
     def key(self, request: RequestView, now_s: float) -> Any:
         """What a request is sorted by."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, SupportsIndex
@@ -20,6 +21,8 @@ from agentservesim.policies.protocols import (
     RouterEvent,
     TurnView,
 )
+
+NO_SCORES: Sequence[float] = ()
 
 NEWS = -1
 """Priority: what is known at a moment is known before a turn is routed in it."""
@@ -41,10 +44,15 @@ class Dispatcher:
         self._lag_ps = to_ps(config.event_lag_s)
         self._reports = None if config.fresh else Reports(servers, config, kernel)
         self.wants_news = getattr(policy, "observe", None) is not None
-        self._ahead = getattr(policy, "looks_ahead", None)
-        begin = getattr(policy, "begin", None)
-        if begin is not None:
-            begin(len(servers), seed)
+        self._may_look_ahead = getattr(policy, "looks_ahead", None) is not None
+        if getattr(policy, "begin", None) is not None:
+            self._begin(seed)
+
+    def _begin(self, seed: int) -> None:
+        try:
+            self.policy.begin(len(self._live), seed)
+        except FAULTS as error:
+            raise fault_of(f"{self.name}: begin()", error) from error
 
     @property
     def views(self) -> Sequence[InstanceView]:
@@ -59,26 +67,36 @@ class Dispatcher:
             raise fault_of(self._named("route", turn), error) from error
         choice = answer if isinstance(answer, Choice) else Choice(answer)
         if type(choice.index) is not int or not 0 <= choice.index < len(self._live):
-            choice = replace(choice, index=self._checked(choice.index, turn))
-        if choice.scores and (len(self._live) == 1 or len(choice.scores) != len(self._live)):
+            choice = replace(choice, index=self._checked("returned", choice.index, turn))
+        if choice.source is not None:
+            choice = replace(choice, source=self._checked("named the source", choice.source, turn))
+        if choice.scores is not NO_SCORES:
             choice = replace(choice, scores=self._scores(choice.scores, turn))
         return choice
 
-    def _checked(self, index: object, turn: TurnView) -> int:
-        """The choice as an index; other kinds of whole numbers, such as numpy's, will do."""
+    def _checked(self, did: str, index: object, turn: TurnView) -> int:
+        """The index of an instance; other kinds of whole numbers, such as numpy's, will do."""
         if isinstance(index, SupportsIndex) and 0 <= index.__index__() < len(self._live):
             return index.__index__()
         raise InputError(
-            f"{self._named('route', turn)} returned {index!r}; it must be the index of an instance, "
+            f"{self._named('route', turn)} {did} {index!r}; it must be the index of an instance, "
             f"0 to {len(self._live) - 1}"
         )
 
     def _scores(self, scores: Sequence[float], turn: TurnView) -> Sequence[float]:
-        if len(scores) == len(self._live):
-            return ()
-        raise InputError(
-            f"{self._named('route', turn)} gave {len(scores)} scores; there are {len(self._live)} instances"
-        )
+        """A figure for each instance; none where there is no choice, or where there are none."""
+        try:
+            figures = array("d", scores)
+        except (TypeError, ValueError, OverflowError):
+            raise InputError(
+                f"{self._named('route', turn)} gave the scores {scores!r}; they must be numbers"
+            ) from None
+        if figures and len(figures) != len(self._live):
+            raise InputError(
+                f"{self._named('route', turn)} gave {len(figures)} scores; there are {len(self._live)} "
+                "instances"
+            )
+        return figures.tolist() if len(self._live) > 1 else NO_SCORES
 
     def _named(self, name: str, turn: TurnView) -> str:
         return f"{self.name}: {name}() of turn {turn.turn_index} of program '{turn.program_id}'"
@@ -92,10 +110,10 @@ class Dispatcher:
 
     def looks_ahead(self, turn: TurnView) -> bool:
         """Whether the beginning of the next prompt is to be computed, now that a turn is done."""
-        if self._ahead is None:
+        if not self._may_look_ahead:
             return False
         try:
-            return bool(self._ahead(turn))
+            return bool(self.policy.looks_ahead(turn))
         except FAULTS as error:
             raise fault_of(self._named("looks_ahead", turn), error) from error
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from agentservesim.model import InputError
+
 
 class Want(NamedTuple):
     """A hint that a policy wants, how many of all turns of the trace have it, and what is done without it."""
@@ -29,9 +31,22 @@ class Want(NamedTuple):
 def find_wants(
     specs: Mapping[str, str], policies: Mapping[str, Any], seen: Mapping[str, int], turns: int
 ) -> list[Want]:
-    """All that policies want; `seen` has how many of the `turns` have each hint."""
+    """All that policies want; `seen` has how many of the `turns` have each hint.
+
+    Raises InputError where a policy's `wants` is no mapping.
+    """
     return [
         Want(family, specs[family].split(",")[0], hint, seen.get(hint, 0), turns, without)
         for family, policy in policies.items()
-        for hint, without in getattr(policy, "wants", {}).items()
+        for hint, without in _wants(family, policy).items()
     ]
+
+
+def _wants(family: str, policy: object) -> Mapping[str, str]:
+    wants = getattr(policy, "wants", {})
+    if not isinstance(wants, Mapping):
+        raise InputError(
+            f"{family} {type(policy).__name__}: wants is {wants!r}; it must be a mapping of hints to what is "
+            "done without them"
+        )
+    return wants

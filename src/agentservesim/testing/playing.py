@@ -23,8 +23,9 @@ from agentservesim.testing.audit import audit_pool
 from agentservesim.testing.residency_cases import BLOCK, BLOCK_BYTES, MS, Case
 
 MOST_EVENTS = 2_000_000
-LONGEST_STEPS_S = 2.0
-"""Longer than the steps that are under way at one time."""
+STEP_PS = 20 * MS
+LONGER = 7
+"""Tokens that a reply is longer: with another rest for every small number of instances."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class CoarseTime:
 
     def step_ps(self, batch: Batch) -> int:
         """20 ms and the prompt tokens."""
-        return 20 * MS + sum(new for new, _ in batch.chunks) * MS
+        return STEP_PS + sum(new for new, _ in batch.chunks) * MS
 
     def growth_ps(self, batch: Batch) -> int:
         """Contexts cost nothing."""
@@ -89,34 +90,52 @@ class Wanderer:
 def other_future(case: Case, past: Outcome, at_s: float) -> Case:
     """The same case with other gaps behind a time, and without the turns after the next ones."""
     ready_s = {(t.program_id, t.index): to_s(t.ready_ps) for t in past.turns}
-    programs = []
-    for program in case.programs:
-        turns: list[Turn] = []
-        seen: set[str] = set()
-        for turn in program.turns:
-            if ready_s.get((program.id, turn.index), inf) > at_s and turn.dependencies:
-                if turn.session_id in seen or turn.dependencies[0].turn >= len(turns):
-                    break
-                seen.add(turn.session_id)
-                later = replace(turn.dependencies[0], delay_ps=turn.dependencies[0].delay_ps + 7 * PS_PER_S)
-                turn = replace(turn, dependencies=(later,))
-            turns.append(turn)
-        programs.append(replace(program, turns=tuple(turns)))
-    return replace(case, programs=tuple(programs))
+
+    def other(program: Program) -> Program:
+        later = {
+            turn.index: turn
+            for turn in program.turns
+            if turn.dependencies and ready_s.get((program.id, turn.index), inf) > at_s
+        }
+        known = [turn.index for turn in program.turns if turn.index not in later]
+        following = {turn.session_id: turn.index for turn in reversed(later.values())}
+        kept = program.turns[: max([*known, *following.values()]) + 1]
+        return replace(program, turns=tuple(_delayed(t) if t.index in later else t for t in kept))
+
+    return replace(case, programs=tuple(map(other, case.programs)))
+
+
+def _delayed(turn: Turn) -> Turn:
+    first = turn.dependencies[0]
+    return replace(turn, dependencies=(replace(first, delay_ps=first.delay_ps + 7 * PS_PER_S),))
 
 
 def other_replies(case: Case, past: Outcome, at_s: float) -> Case:
-    """The same case, in which replies that are not done well after a time are longer."""
+    """The same case, in which replies that are not done after the steps under way at a time are longer."""
     done_s = {(turn.program_id, turn.index): to_s(turn.finish_ps) for turn in past.turns}
+    known_s = at_s + steps_under_way_s(case)
 
     def longer(program: Program, turn: Turn) -> Turn:
-        if done_s.get((program.id, turn.index), inf) <= at_s + LONGEST_STEPS_S:
+        if done_s.get((program.id, turn.index), inf) <= known_s:
             return turn
-        path = (*turn.path[:-1], (turn.path[-1][0], turn.path[-1][1] + BLOCK))
-        return replace(turn, output_tokens=turn.output_tokens + BLOCK, path=path)
+        path = (*turn.path[:-1], (turn.path[-1][0], turn.path[-1][1] + LONGER))
+        return replace(turn, output_tokens=turn.output_tokens + LONGER, path=path)
 
     programs = [replace(p, turns=tuple(longer(p, turn) for turn in p.turns)) for p in case.programs]
     return replace(case, programs=tuple(programs))
+
+
+def steps_under_way_s(case: Case) -> float:
+    """How long before its end an engine may know that a reply ends: two of the longest steps."""
+    return to_s(2 * (STEP_PS + case.engine.max_num_batched_tokens * MS))
+
+
+def most_telling_s(case: Case, past: Outcome) -> float:
+    """The time of a decision at which the most replies are under way, whose length nobody can know yet."""
+    margin_s = steps_under_way_s(case)
+    open_s = [(to_s(turn.ready_ps), to_s(turn.finish_ps) - margin_s) for turn in past.turns]
+    times = sorted({at_s for at_s, _, _ in past.decisions})
+    return max(times, key=lambda at_s: sum(ready < at_s < known for ready, known in open_s))
 
 
 def play(
@@ -182,8 +201,12 @@ def _sum_up(outcome: Outcome, fleet: Fleet) -> None:
     outcome.bytes_sent = sum(sum(link.bytes_moved) for link in links)
     if fleet.network is not None:
         outcome.bytes_sent += sum(link.bytes_moved[IN] for link in fleet.network.links)
-    outcome.rejected = dict(fleet.rejected)
+    outcome.rejected = {str(program): number for program, number in fleet.rejected.items()}
     outcome.forced_unpins = sum(residency.pins.forced_unpins for residency in fleet.residencies)
+
+
+WATCHED = ("place", "tick", "rank", "resume", "key", "victims", "admit", "route", "rebalance", "looks_ahead")
+"""The calls whose answers are decisions."""
 
 
 def watch(policy: object, log: list[tuple[float, str, object]], now_s: Callable[[], float]) -> None:
@@ -203,12 +226,14 @@ def watch(policy: object, log: list[tuple[float, str, object]], now_s: Callable[
                 told = arguments[0].id, answer
             elif name == "victims":
                 told = [request.id for request in answer]
+            elif name == "looks_ahead":
+                told = arguments[0].program_id, bool(answer)
             log.append((now_s(), name, told))
             return answer
 
         return call
 
-    for name in ("place", "tick", "rank", "resume", "key", "victims", "admit", "route", "rebalance"):
+    for name in WATCHED:
         method = getattr(policy, name, None)
         if method is not None:
             object.__setattr__(policy, name, watched(name, method))

@@ -7,8 +7,9 @@ from typing import Any
 from unittest import SkipTest
 
 from agentservesim.policies.protocols import OraclePolicy
-from agentservesim.testing.playing import Outcome, other_future, other_replies
+from agentservesim.testing.playing import Outcome, most_telling_s, other_future, other_replies
 from agentservesim.testing.residency_cases import Case, draw_case
+from agentservesim.testing.salted import hashed_anew
 
 
 class PolicyLaws:
@@ -41,6 +42,13 @@ class PolicyLaws:
             case = self.draw(seed)
             assert self.play(case) == self.play(case), f"case {seed}"
 
+    def test_it_does_not_go_by_hashes(self) -> None:
+        """`hash(program_id)`, or the order of a set of ids, is another one in each process of Python."""
+        for seed in self.seeds:
+            case = self.draw(seed)
+            here, there = (self.play(hashed_anew(case, salt)) for salt in (1, 2))
+            assert here == there, f"case {seed}: ids of the same text, but with other hashes"
+
     def test_leaping_equals_stepping(self) -> None:
         """Neither the policy nor its result notices whether the engine leaps."""
         for seed in self.seeds:
@@ -57,7 +65,7 @@ class PolicyLaws:
             here = self.play(case)
             if not here.decisions:
                 continue
-            at_s = here.decisions[len(here.decisions) // 2][0]
-            for change in (other_future, other_replies):
+            middle_s = here.decisions[len(here.decisions) // 2][0]
+            for change, at_s in ((other_future, middle_s), (other_replies, most_telling_s(case, here))):
                 there = self.play(change(case, here, at_s))
                 assert here.decided_before(at_s) == there.decided_before(at_s), f"case {seed}"
