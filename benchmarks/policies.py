@@ -55,7 +55,12 @@ def choices(family: str) -> dict[str, dict[str, str]]:
         return {"plain": {}, **{name: {"policy": name, **bundle_parts(name)} for name in sorted(BUNDLES)}}
     partners = list_policies("admission").keys() if family == "router" else set()
     names = sorted(list_policies(family).keys() - partners - {PLAIN[family]})
-    return {name: {family: name} for name in (PLAIN[family], *names)}
+    return {name: {family: name} | together(family, name) for name in (PLAIN[family], *names)}
+
+
+def together(family: str, name: str) -> dict[str, str]:
+    """The other families whose policy a policy has to be as well."""
+    return dict.fromkeys(getattr(load_policy(family, name), "together", ()), name)
 
 
 class Work(NamedTuple):
