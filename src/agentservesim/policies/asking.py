@@ -30,13 +30,13 @@ def one_line(error: BaseException) -> str:
         return "(it has no text)"
 
 
-def attribute(policy: object, attribute: str, name: str, default: Any = None) -> Any:
-    """What a policy has as an attribute, or the default. Raises InputError that begins with the policy's
+def attribute(policy: object, part: str, name: str, default: Any = None) -> Any:
+    """What a policy has under a name, or the default. Raises InputError that begins with the policy's
     `name` if it is a property that fails."""
     try:
-        return getattr(policy, attribute, default)
+        return getattr(policy, part, default)
     except FAULTS as error:
-        raise fault_of(f"{name}: {attribute}", error) from error
+        raise fault_of(f"{name}: {part}", error) from error
 
 
 def tick_ps(policy: object, name: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from operator import sub
 from typing import TYPE_CHECKING, Any
@@ -125,7 +126,7 @@ class Plan:
             for cost, at_work in zip(costs, busy, strict=True)
         ]
 
-    @property
+    @cached_property
     def notes(self) -> list[str]:
         """What a reader of the result should know of the workload."""
         limits = {cost.provenance["model"]: cost.max_model_len for cost in self.costs}
@@ -183,7 +184,7 @@ class Plan:
         trace = {"source": self.workload.source, "synthetic": self.workload.synthetic}
         return {
             "agentservesim": version("agentservesim"),
-            "workload": {**trace, "notes": self.notes},
+            "workload": {**trace, "notes": list(self.notes)},
             "instances": groups,
             "tiers": [_sources(self.scenario.memory, tier) for tier in self.scenario.memory.tiers],
             "network": self.scenario.network and LINKS[self.scenario.network.kind].source,
