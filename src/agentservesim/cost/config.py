@@ -154,7 +154,7 @@ class CostConfig(BaseModel):
         15e-6, ge=0.0, le=1.0, description="What each sequence of the step adds to that, in seconds."
     )
     frontend_in_s: float = Field(
-        4e-3, ge=0.0, le=10.0, description="Seconds from a client's request to the scheduler's queue."
+        3e-3, ge=0.0, le=10.0, description="Seconds from a client's request to the scheduler's queue."
     )
     frontend_out_s: float = Field(
         3e-3, ge=0.0, le=10.0, description="Seconds from a token out of the engine to the client."
