@@ -72,6 +72,27 @@ def test_compare_prints_a_table(trace: Path) -> None:
     assert all(line == line.rstrip() for line in done.stdout.splitlines())
 
 
+def test_hints_that_an_arm_lacks_are_told_once(trace: Path, tmp_path: Path) -> None:
+    vary = ["--vary", "scheduler=fcfs,priority", "--out", "out"]
+    first = agentservesim("compare", trace, *vary, *words(), cwd=tmp_path)
+    hints = re.findall(r"note: scheduler=priority: scheduler priority wants the hint '(\w+)'", first.stderr)
+    assert hints == ["priority", "strict_priority"]
+    assert first.stderr.count("\n") == 2
+    again = agentservesim("sweep", trace, *vary, *words(), cwd=tmp_path)
+    assert again.stderr == first.stderr
+    both = agentservesim("compare", trace, "--scheduler", "priority", "--vary", "num-instances=1,2", *words())
+    assert both.stderr.startswith("agentservesim: note: scheduler priority wants")
+    assert agentservesim("compare", trace, *vary, *words("--quiet"), cwd=tmp_path).stderr == ""
+
+
+@pytest.mark.parametrize("command", ["compare", "sweep"])
+def test_a_metric_that_no_run_has_is_named(trace: Path, command: str) -> None:
+    asked = ["--metric", "tokens.cached_dram", "--metric", "turn.ttft.mean"]
+    done = agentservesim(command, trace, "--vary", "residency=lru,drop", *asked, *words())
+    assert "tokens.cached_dram: no run has a value of it.\n" in done.stdout
+    assert "turn.ttft.mean: no run" not in done.stdout
+
+
 def test_compare_writes_markdown_and_json(trace: Path, tmp_path: Path) -> None:
     arms = ["--vary", "residency=lru,drop", "--metric", "turn.ttft.p99", "--out", "out"]
     printed = agentservesim("compare", trace, *arms, *words("--markdown"), cwd=tmp_path).stdout

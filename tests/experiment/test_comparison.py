@@ -17,6 +17,8 @@ from agentservesim.model import InputError
 from agentservesim.report.comparison import comparison_sheet, sweep_sheet
 from agentservesim.report.html.comparisons import comparison_data
 
+TOLD = {"workload": {"notes": []}}
+
 
 def run(folder: Path, latencies: Sequence[float], ttft: float | None = 1.0, **more: Any) -> Run:
     """A run whose programs have these latencies; what is not needed is left out."""
@@ -29,7 +31,7 @@ def run(folder: Path, latencies: Sequence[float], ttft: float | None = 1.0, **mo
     summary = {
         "wall_s": 1.0,
         "scenario": {"name": "x", "seed": 5},
-        "provenance": {},
+        "provenance": TOLD,
         "program": {"latency_s": {"mean": mean, "max": max(latencies), "n": len(latencies)}},
         "turn": {"ttft_s": {"mean": ttft, "n": len(latencies)}},
         "tokens": {"hit_rate": 0.5},
@@ -166,7 +168,8 @@ def test_the_sheet_and_the_json(tmp_path: Path) -> None:
     runs = {
         "old": [run(tmp_path / f"o{s}", [s, s + 20.0], slo=slo) for s in range(3)],
         "new": [
-            run(tmp_path / f"n{s}", [s, s + 10.0 + s], slo=slo, provenance={"oracle": True}) for s in range(3)
+            run(tmp_path / f"n{s}", [s, s + 10.0 + s], slo=slo, provenance=TOLD | {"oracle": True})
+            for s in range(3)
         ],
     }
     comparison = compare_runs(runs, range(3))
@@ -245,7 +248,7 @@ def test_a_point_of_a_sweep_that_lacks_a_value_is_blank(tmp_path: Path) -> None:
 
 def test_a_sweep_says_who_is_an_oracle(tmp_path: Path) -> None:
     points = {
-        name: [run(tmp_path / name, [1, 2], provenance={"oracle": oracle})]
+        name: [run(tmp_path / name, [1, 2], provenance=TOLD | {"oracle": oracle})]
         for name, oracle in (("lru", False), ("belady", True))
     }
     found = gather(points, range(1))

@@ -212,6 +212,8 @@ def _keep(sheet: Sheet, out: Path | None, name: str) -> None:
 
 
 def _tell(found: Comparison | Sweep, sheet: Sheet, as_json: bool, markdown: bool) -> None:
+    for note in found.notes:
+        print(f"agentservesim: note: {note}", file=sys.stderr)
     if as_json:
         print_json(found.as_dict())
     elif markdown:

@@ -86,6 +86,12 @@ class Run:
         """Whether one of its policies knows the future."""
         return bool(self.summary["provenance"].get("oracle"))
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know of its workload, and the hints its policies lack."""
+        provenance = self.summary["provenance"]
+        return [*provenance["workload"]["notes"], *provenance.get("wants", ())]
+
     @cached_property
     def values(self) -> dict[str, float]:
         """Every metric that has a value, by its place in the summary."""
@@ -121,6 +127,11 @@ class Comparison:
         """The arm that the others are set against."""
         return next(iter(self.arms))
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know of the runs."""
+        return shared_notes({arm: runs[0].notes for arm, runs in self.arms.items()})
+
     def as_dict(self) -> dict[str, Any]:
         """What COMPARISON holds."""
         return {
@@ -133,6 +144,15 @@ class Comparison:
             "arms": {name: _told(runs) for name, runs in self.arms.items()},
             "metrics": {line.place: _line_dict(line) for line in self.lines},
         }
+
+
+def shared_notes(notes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Notes by arm as lines, each once: with the arms that have it where not all do."""
+    told: dict[str, list[str]] = {}
+    for arm, of in notes.items():
+        for note in of:
+            told.setdefault(note, []).append(arm)
+    return [note if len(arms) == len(notes) else f"{', '.join(arms)}: {note}" for note, arms in told.items()]
 
 
 def compare_runs(arms: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> Comparison:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from agentservesim.experiment.comparison import SCHEMA_VERSION, Run
+from agentservesim.experiment.comparison import SCHEMA_VERSION, Run, shared_notes
 from agentservesim.experiment.intervals import CONFIDENCE, Estimate, t_interval
 
 SWEEP = "sweep.json"
@@ -16,12 +16,13 @@ SWEEP = "sweep.json"
 class Point:
     """A point of the grid: its name, and every metric that has a value at all seeds, by place.
 
-    `oracle`: whether one of its policies knows the future.
+    `oracle`: whether one of its policies knows the future. `notes`: what a reader should know of its runs.
     """
 
     name: str
     metrics: Mapping[str, Estimate]
     oracle: bool = False
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class Sweep:
 
     points: Sequence[Point]
     seeds: Sequence[int]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know of the runs."""
+        return shared_notes({point.name: point.notes for point in self.points})
 
     def as_dict(self) -> dict[str, Any]:
         """What SWEEP holds."""
@@ -48,7 +54,8 @@ class Sweep:
 
 def gather(arms: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> Sweep:
     """The points of a sweep, one for each arm."""
-    return Sweep([Point(name, _estimates(runs), runs[0].oracle) for name, runs in arms.items()], seeds)
+    points = [Point(name, _estimates(runs), runs[0].oracle, runs[0].notes) for name, runs in arms.items()]
+    return Sweep(points, seeds)
 
 
 def _estimates(runs: Sequence[Run]) -> dict[str, Estimate]:

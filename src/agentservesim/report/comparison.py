@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -86,7 +86,7 @@ def comparison_sheet(comparison: Comparison, places: Sequence[str] = ()) -> Shee
     lacking = {
         arm: [p for p in wanted if p in lines and arm not in lines[p].cells] for arm in comparison.arms
     }
-    notes += [*_blanks(lacking), _method(comparison)]
+    notes += [*_unknown(places, lines), *_blanks(lacking), _method(comparison)]
     if comparison.note:
         notes.append(f"Note: {comparison.note}.")
     seeds = f"{len(comparison.seeds)} seed{'s' if len(comparison.seeds) > 1 else ''}"
@@ -108,7 +108,8 @@ def sweep_sheet(sweep: Sweep, places: Sequence[str] = ()) -> Sheet:
     lacking = {point.name: [p for p in scales if p not in point.metrics] for point in sweep.points}
     several = len(sweep.seeds) > 1
     notes = [f"Means over {len(sweep.seeds)} seeds, with 95% t intervals."] if several else []
-    notes += [*_oracles({point.name: point.oracle for point in sweep.points}), *_blanks(lacking)]
+    notes += _oracles({point.name: point.oracle for point in sweep.points})
+    notes += [*_unknown(places, scales), *_blanks(lacking)]
     return Sheet(f"{len(sweep.points)} points", header, rows, notes)
 
 
@@ -151,6 +152,11 @@ def _turned_away(comparison: Comparison) -> Iterable[str]:
         if away:
             whole = f"{away:,.0f} of {away + done:,.0f} programs"
             yield f"{arm}: {whole} were turned away; figures are of the others."
+
+
+def _unknown(asked: Iterable[str], known: Container[str]) -> Iterable[str]:
+    """Which metrics that were asked for nobody has."""
+    return (f"{_label(place, '')}: no run has a value of it." for place in asked if place not in known)
 
 
 def _blanks(lacking: Mapping[str, Sequence[str]]) -> Iterable[str]:

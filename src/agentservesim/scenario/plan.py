@@ -66,6 +66,7 @@ class Plan:
         fleet = self._fleet(scenario, policies, recorder)
         recorder.watch(fleet.residencies, self._pools(), fleet.network)
         oracle = any(isinstance(policy, OraclePolicy) for policy in policies.values())
+        wants = [str(want) for want in self._wants(scenario, policies) if not want.turns]
 
         def result(figures: Mapping[str, object], fault: str = "") -> Result:
             from agentservesim.results import Targets, make_result  # only now: they load polars
@@ -77,7 +78,7 @@ class Plan:
                 "cpu_s": time.process_time() - cpu_s,
                 "counts": {"steps": fleet.counts.steps, "leaps": fleet.counts.leaps},
                 "policy_figures": figures,
-                "provenance": {**self.provenance(), "oracle": oracle},
+                "provenance": {**self.provenance(), "oracle": oracle, "wants": wants},
             }
             recorder.clock_ps, recorder.rejected = fleet.now_ps, fleet.rejected
             recorder.uses = self._uses(fleet.busy)
@@ -136,7 +137,11 @@ class Plan:
     def wants(self) -> list[Want]:
         """The hints that the policies want, and how many turns have them."""
         specs = {family: getattr(self.scenario, family) for family in FAMILIES}
-        return find_wants(specs, load_policies(specs), count_hints(self.workload), self.workload.num_turns)
+        return self._wants(self.scenario, load_policies(specs))
+
+    def _wants(self, scenario: Scenario, policies: Mapping[str, Any]) -> list[Want]:
+        specs = {family: getattr(scenario, family) for family in FAMILIES}
+        return find_wants(specs, policies, count_hints(self.workload), self.workload.num_turns)
 
     def _policies(self, objects: Mapping[str, object]) -> tuple[Scenario, dict[str, Any]]:
         """The policies by family, and the scenario with the specs of those that were given as objects."""
