@@ -78,6 +78,8 @@ def test_policies_want_what_there_is() -> None:
         ("scheduler", "sjf", {"osl"}),
         ("scheduler", "priority", {"priority", "strict_priority"}),
         ("router", "dynamo-kv", {"speculative_prefill"}),
+        ("residency", "infercept", set()),
+        ("residency", "infercept,gap=mean", {"tools"}),
         ("admission", "token-bucket", {"tenant"}),
         ("residency", "kvflow", {"workflow"}),
         ("residency", "tokencake", {"tools", "gap_s"}),

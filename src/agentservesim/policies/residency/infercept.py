@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
@@ -43,6 +43,11 @@ class InferCept:
     def uses(self) -> tuple[str, ...]:
         """The tier that takes what is swapped."""
         return (self.tier,) if self.swap else ()
+
+    @property
+    def wants(self) -> Mapping[str, str]:
+        """Names of tools, where each has a mean of its own."""
+        return {"tools": "all gaps are of one kind"} if self.gap == "mean" else {}
 
     def observe(self, event: Event) -> None:
         """A session that is back is nothing to decide on; one whose pin was broken is."""
