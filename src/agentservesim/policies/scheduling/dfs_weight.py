@@ -32,21 +32,25 @@ class DfsWeight:
         at_least(self, 0, "limit")
 
     def survey(self, waiting: Sequence[RequestView], now_s: float) -> None:
-        """Walk the tree."""
+        """Walk the tree. What is cached of a prompt is most often the same as when it was asked last."""
         self._places = {}
         if len(waiting) <= self.limit:
-            self._cuts = {request: self._cut(request) for request in waiting}
-            places: dict[Path, list[RequestView]] = {}
-            for request, (_, path) in self._cuts.items():
-                places.setdefault(path, []).append(request)
-            order = _walk(list(places.items()))
-            self._places = {request: place for place, request in enumerate(order)}
-
-    def _cut(self, request: RequestView) -> tuple[int, Path]:
-        """Tokens of its prompt that are cached, and these: most often the same as when it was asked last."""
-        cached = request.cached_tokens
-        known = self._cuts.get(request, (-1, ()))
-        return known if known[0] == cached else (cached, first_tokens(request.prompt, cached))
+            known, self._cuts = self._cuts, {}
+            places: dict[Path, Place] = {}
+            for request in waiting:
+                cached, cut = request.cached_tokens, known.get(request)
+                if cut is None or cut[0] != cached:
+                    cut = cached, first_tokens(request.prompt, cached)
+                self._cuts[request] = cut
+                path = cut[1]
+                # No two paths end at one place.
+                place = places.get(path[-1:])
+                if place is None:
+                    places[path[-1:]] = path, [request]
+                else:
+                    place[1].append(request)
+            order = _walk(list(places.values()))
+            self._places = dict(zip(order, range(len(order)), strict=True))
 
     def key(self, request: RequestView, now_s: float) -> int:
         """When the walk comes to its node."""
