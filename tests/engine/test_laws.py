@@ -31,10 +31,13 @@ def audited(run: InstanceRun) -> None:
         assert kernel.now >= before
         before = kernel.now
         for index, instance in enumerate(run.instances):
-            pool = instance.scheduler.pool
+            scheduler = instance.scheduler
+            pool, room = scheduler.pool, scheduler._room
             audit_pool(pool, run.holdings(index))
             assert 0 <= pool.free < pool.num_blocks
-            assert len(instance.scheduler.running) <= instance.config.max_num_seqs
+            assert len(scheduler.running) <= instance.config.max_num_seqs
+            whole = sum(-(-request.known // pool.block_size) for request in scheduler._prefills)
+            assert room.to_come == whole - sum(request.holding.blocks for request in scheduler._prefills)
 
 
 @settings(max_examples=60)

@@ -30,6 +30,7 @@ from agentservesim.policies.protocols import (
 from agentservesim.policies.scheduling import AutellixMlfq, Fcfs, Plas, ProgramFcfs
 from agentservesim.testing.playing import Outcome, play
 from agentservesim.testing.residency_cases import Case, draw_case
+from tests.engine.rationed import Rationed
 from tests.fleet.parts import SYNC, PerToken, S, after, chain, instance, program, serve, turn
 
 NAMES = sorted(list_policies("scheduler"))
@@ -145,6 +146,19 @@ def test_a_call_of_a_worse_queue_gives_way_to_one_that_finds_no_room(preempts: b
     last = ["short:0", "long:1"] if preempts else ["long:1", "short:0"]
     assert [record.turn_id for record in records] == ["long:0", *last]
     assert [record.preemptions for record in records] == [0, 0, int(preempts)]
+
+
+def test_a_waiting_turn_is_asked_for_its_ration_only_where_there_is_room() -> None:
+    """Each turn computes its 16 tokens, a block, in four steps; there is no room for two."""
+    asked: list[tuple[str, float]] = []
+
+    class Asking(Rationed):
+        def budget(self, request: RequestView, now_s: float) -> int:
+            asked.append((request.program.program_id, now_s))
+            return super().budget(request, now_s)
+
+    serve([chain("a", [1]), chain("b", [1])], [instance(num_gpu_blocks=2)], scheduler=Asking(4))
+    assert asked == [("a", 0), ("a", 1), ("a", 2), ("a", 3), ("b", 4), ("b", 5), ("b", 6), ("b", 7)]
 
 
 def test_a_request_and_its_view_do_not_keep_each_other_for_the_rest_of_the_run() -> None:

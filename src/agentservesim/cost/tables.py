@@ -105,18 +105,20 @@ class Tables(OperatorStepTime):
     def mixed_ps(self, batch: Batch) -> int:
         """Attention of chunks and the decode rows beside them: one launch for all chunks, over no sooner than
         the slowest would be alone, nor later than if they ran one by one."""
-        slowest = apart = together = new = 0
+        slowest = apart = together = 0
+        price = self._chunks.price
         for tokens, history in batch.chunks:
-            alone, added = self._chunks.price(tokens, history)
-            slowest = max(slowest, alone)
+            alone, added = price(tokens, history)
+            if alone > slowest:
+                slowest = alone
             apart += alone
             together += added
-            new += tokens
         load = max(slowest, min(apart, self._launch_ps + together))
         rows = batch.rows
         if not rows:
             return load
         if self._rows.measured_beside:
+            new = sum([tokens for tokens, _ in batch.chunks])
             extra = self._rows.extra_ps(rows, batch.counts, batch.contexts, new, load)
             return max(load + extra, self._least_ps(batch))
         costs, slopes = self._decode[rows]

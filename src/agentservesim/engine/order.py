@@ -114,10 +114,9 @@ class Order:
         except FAULTS as error:
             call = _call("budget", request) if request is not None else "budget()"
             raise self._failed(call, error) from error
-        return [
-            tokens if type(tokens) is int and tokens > 0 else self._whole(request, tokens)
-            for request, tokens in zip(requests, answers, strict=True)
-        ]
+        if set(map(type, answers)) == {int} and min(answers) > 0:
+            return answers
+        return [self._whole(request, tokens) for request, tokens in zip(requests, answers, strict=True)]
 
     def _whole(self, request: RequestView, tokens: object) -> int:
         if not isinstance(tokens, (int, float)) or not tokens >= 1:

@@ -10,9 +10,16 @@ from agentservesim.kv.pool import NO_HIT, BlockPool, Hit
 
 
 class Room:
-    """The free blocks of a pool, for requests that want to start beside the `running` ones."""
+    """The free blocks of a pool, for requests that want to start beside the `running` ones.
 
-    def __init__(self, config: EngineConfig, pool: BlockPool, running: Sequence[Request]) -> None:
+    `to_come` are the blocks that these still need for their prompts. Where whole prompts are reserved, and
+    `rationed`, they are kept free. vLLM does not: its prompts are short of blocks one step at most, but those
+    that a policy rations take many steps, and would preempt one another all the time.
+    """
+
+    def __init__(
+        self, config: EngineConfig, pool: BlockPool, running: Sequence[Request], *, rationed: bool
+    ) -> None:
         rules = rules_of(config)
         self.reserve_full = rules.reserve_full
         self._chunked = config.enable_chunked_prefill
@@ -20,7 +27,8 @@ class Room:
         self._pool = pool
         self._running = running
         self._watermark = int(config.watermark * pool.num_blocks) if rules.watermark else 0
-        self._promised = 0
+        self._promises = rationed and rules.reserve_full
+        self.to_come = 0
 
     def hit(self, request: Request) -> Hit:
         """What a waiting request finds in HBM, beyond the blocks that were loaded for it."""
@@ -28,10 +36,10 @@ class Room:
             return NO_HIT
         return self._pool.lookup(request.path, (request.known - 1) // self._size)
 
-    def cached_blocks(self, request: Request) -> int:
-        """Blocks that a waiting request has or finds in HBM: asked for often, so answers are kept."""
+    def cached_tokens(self, request: Request) -> int:
+        """Tokens that a waiting request has or finds in HBM: asked for often, so answers are kept."""
         if request.holding.blocks:
-            return request.holding.blocks
+            return request.holding.blocks * self._size
         pool = self._pool
         blocks = pool.answers.get(request)
         if blocks is None:
@@ -42,7 +50,7 @@ class Room:
                 del passed[passed.index(hit.dead_end) + 1 :]
             if not any(map(pool.is_being_written, passed)):
                 pool.answers.keep(request, blocks, passed)
-        return blocks
+        return blocks * self._size
 
     def forget(self, request: Request) -> None:
         """A request waits no more."""
@@ -80,16 +88,7 @@ class Room:
         room = self._pool.free - hit.free + have - self._kept
         return -(-(request.known if self.reserve_full else tokens) // self._size) <= room
 
-    def promise(self, prefills: Sequence[Request]) -> None:
-        """Keep free what these running requests still need for their prompts, if that is reserved at all.
-
-        vLLM does not: its prompts are short of blocks one step at most, but those that a policy rations take
-        many steps, and would preempt one another all the time.
-        """
-        if self.reserve_full:
-            self._promised = sum(-(-r.known // self._size) - r.holding.blocks for r in prefills)
-
     @property
     def _kept(self) -> int:
         """Blocks that are kept free while others run."""
-        return self._promised + self._watermark if self._running else 0
+        return (self.to_come if self._promises else 0) + self._watermark if self._running else 0

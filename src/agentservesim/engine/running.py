@@ -32,7 +32,7 @@ class Running:
 
     `now_ps` is when something happened here last; `last_end_ps` is when the step before the one to decide
     ends, and `in_flight` are the steps that have not. Without an `order` requests are served first come,
-    first served.
+    first served. `cached_tokens(request)` are those that a waiting one would find in HBM now.
     `on_admit(request, hit_tokens)` and `on_preempt(request)` are called as those happen, and
     `on_step(step)` when a step is decided and not yet priced, if set.
     """
@@ -65,7 +65,8 @@ class Running:
         self._caps = order is not None and order.caps
         self._step_time = step_time
         self._lone_uncapped = rules.lone_uncapped
-        self._room = Room(config, self.pool, self.running)
+        self._room = Room(config, self.pool, self.running, rationed=self._caps)
+        self.cached_tokens = self._room.cached_tokens
         self.waiting: ArrivalQueue | KeyQueue = (
             ArrivalQueue() if order is None else KeyQueue(order, self._room.forget)
         )
@@ -75,7 +76,6 @@ class Running:
         self._budget = config.max_num_batched_tokens
         self._priced = (-1, 0)
         self._prefills: list[Request] = []
-        self._rations: dict[Request, int] = {}
         self._left_out: set[Request] = set()
         self._last_place = 0
         self._last_row_place = 0
@@ -100,49 +100,82 @@ class Running:
 
     # ---- all at once --------------------------------------------------------------------------
 
-    def _go_at_once(self, budget: int, cap: int) -> bool:
-        """Whether the running requests can be taken at once instead of one by one.
+    def _go_at_once(self, budget: int, wanted: Sequence[int]) -> bool:
+        """Whether the running requests can be taken at once instead of one by one; `wanted` are the tokens of
+        the prefills.
 
         Where decode rows alone are short of blocks, pins give way to all of them as they would one by one.
         """
-        rows = self.rows
-        if rows.count > budget or self.pool.contended or self._left_out:
+        rows, prefills, pool = self.rows, self._prefills, self.pool
+        if rows.count > budget or pool.contended or self._left_out:
             return False
-        blocks = rows.next_blocks()
-        if self._prefills:
+        if prefills and prefills[0].place < self._last_row_place:
             # Whoever stands behind a prefill may find the budget or the pool used up by it.
-            if self._prefills[0].place < self._last_row_place:
-                # Rationed prompts stand there for long, and leave enough for all.
-                wanted = sum(self._wanted(request, cap) for request in self._prefills)
-                if not self._caps or rows.count + wanted > budget:
-                    return False
-                # Of two that write the same content in one step, the order matters.
-                if any(self.pool.is_shared_writing(r.holding, r.computed) for r in self._prefills):
-                    return False
-            size = self.config.block_size
-            for request in self._prefills:
-                blocks += -(-request.known // size) - request.holding.blocks
-        if blocks <= self.pool.free:
+            # Rationed prompts stand there for long, and leave enough for all.
+            if not self._caps or rows.count + sum(wanted) > budget:
+                return False
+            # Of two that write the same content in one step, the order matters.
+            if any(map(self._shares, [r for r in prefills if r.holding.catch_up is None])):
+                return False
+        blocks = rows.next_blocks()
+        if blocks + self._room.to_come <= pool.free:
             return True
-        if self.memory is None or self._prefills or self.pool.is_watched:
+        if pool.is_watched:
             return False
-        return self.memory.reclaim(blocks - self.pool.free, running=True)
+        if prefills:
+            return blocks + sum(map(self._blocks_for, prefills, wanted)) <= pool.free
+        return self.memory is not None and self.memory.reclaim(blocks - pool.free, running=True)
 
-    def _prefill(self, step: Step, request: Request, budget: int, cap: int, joining: list[Request]) -> int:
-        """Compute the next chunk of a running prefill, blocks being at hand."""
-        new = self._wanted(request, cap)
-        if new > budget:
-            new = budget
-        if new > 0:
-            self._compute_chunk(step, request, new, joining)
-        return budget - new
+    def _blocks_for(self, request: Request, tokens: int) -> int:
+        """Blocks that a prefill needs for its next tokens."""
+        size = self.config.block_size
+        return -(-(request.computed + tokens) // size) + -request.computed // size
 
-    def _wanted(self, request: Request, cap: int) -> int:
-        """Tokens that a prefill would compute in this step if only the cap on it counted; 0 is none."""
-        if self._caps:
-            cap = self._rations.get(request, cap)
-        new = request.known - request.computed
-        return cap if 0 < cap < new else new
+    def _shares(self, request: Request) -> bool:
+        """Whether somebody writes what is left of a prefill's content as well."""
+        return self.pool.is_shared_writing(request.holding, request.computed)
+
+    def _compute(
+        self,
+        step: Step,
+        requests: Sequence[Request],
+        wanted: Sequence[int],
+        budget: int,
+        joining: list[Request],
+    ) -> int:
+        """Put the next chunks of prompts into the step, blocks being at hand; returns what is left of the
+        budget. Who watches what is evicted is asked for each of them."""
+        pool, size = self.pool, self.config.block_size
+        watched, blocks, taken = pool.is_watched, 0, 0
+        for request, new in zip(requests, wanted, strict=True):
+            if new > budget:
+                if budget == 0:
+                    break
+                new = budget
+            start = request.computed
+            step.chunks.append((new, start))
+            step.prefills.append(request)
+            computed = request.computed = start + new
+            blocks += -(-computed // size) + (-start // size)
+            eager = request.holding.catch_up is None
+            if eager or watched:
+                pool.take(blocks)
+                taken, blocks = taken + blocks, 0
+            if eager:
+                self._catch_up(request)
+            if computed == request.known:
+                joining.append(request)
+            budget -= new
+        pool.take(blocks)
+        self._room.to_come -= taken + blocks
+        return budget
+
+    def _wanted(self, cap: int) -> list[int]:
+        """Tokens that each prefill would compute in this step if only the caps on it counted; no cap is 0."""
+        wanted = [request.known - request.computed for request in self._prefills]
+        if wanted and (cap or self._caps):
+            return list(map(min, wanted, self._rationed(self._prefills, cap)))
+        return wanted
 
     def _rationed(self, requests: Sequence[Request], cap: int) -> list[int]:
         """The cap on each request in this step: the engine's, or less if the policy says so."""
@@ -151,19 +184,24 @@ class Running:
         own = self._order.budgets([request.seen for request in requests], to_s(self.now_ps))
         return [min(tokens, cap) for tokens in own] if cap else own
 
-    def _compute_chunk(self, step: Step, request: Request, new: int, joining: list[Request]) -> None:
-        """Give blocks to `new` tokens of a prefill and put them into the step."""
-        step.chunks.append((new, request.computed))
-        step.prefills.append(request)
-        computed = request.computed = request.computed + new
-        holding, size = request.holding, self.config.block_size
-        need = -(-computed // size) - holding.blocks
-        if need:
-            self.pool.take(need)
-            holding.blocks += need
-        self.pool.store(holding, computed // size)
-        if computed == request.known:
-            joining.append(request)
+    def _begin_prefill(self, request: Request) -> None:
+        """More chunks follow the first one. They are hashed when somebody looks, if nobody else writes them;
+        else in each step, as the order matters."""
+        self._prefills.append(request)
+        if not self._shares(request):
+            self.pool.begin_writing(request.holding, request.computed, lambda: self._catch_up(request))
+
+    def _end_prefill(self, request: Request) -> None:
+        """What a request has computed of its prompt is hashed."""
+        if request.holding.catch_up is not None:
+            self._catch_up(request)
+            self.pool.end_writing(request.holding)
+
+    def _drop_prefill(self, request: Request) -> None:
+        """A request computes no more of its prompt."""
+        self._prefills.remove(request)
+        self._room.to_come -= self._blocks_for(request, request.known - request.computed)
+        self._end_prefill(request)
 
     def _join(self, step: Step, joining: list[Request]) -> None:
         """After pricing: rows that were left out come back, finished prefills become rows."""
@@ -179,6 +217,7 @@ class Running:
         if ending:
             step.ending = sorted([*step.ending, *ending], key=running_order)
         for request in joining:
+            self._end_prefill(request)
             if request.computed < request.total - 1:
                 self._become_row(request)
         if self._prefills:
@@ -186,7 +225,7 @@ class Running:
 
     def _become_row(self, request: Request) -> None:
         self.rows.add(request)
-        self.pool.begin_writing(request.holding, request.computed, lambda: self._catch_up(request))
+        self.pool.begin_writing(request.holding, request.computed, lambda: self._catch_up(request, self._lag))
         if request.place > self._last_row_place:
             self._last_row_place = request.place
 
@@ -203,38 +242,40 @@ class Running:
 
     def _leave_rows(self, request: Request) -> None:
         """A request that was taken out of the rows is up to date again."""
-        self._catch_up(request)
+        self._catch_up(request, self._lag)
         self.pool.end_writing(request.holding)
 
-    def _catch_up(self, request: Request) -> None:
-        """Bring the holding of a decoding request up to date with what the rows did."""
+    def _catch_up(self, request: Request, lag: int = 0) -> None:
+        """Bring the holding of a running request up to date: all but the last `lag` tokens are hashed."""
         computed = request.in_cache
         holding, size = request.holding, self.config.block_size
         blocks = -(-computed // size)
         if blocks > holding.blocks:
             holding.blocks = blocks
-        self.pool.store(holding, (computed - self._lag) // size)
+        self.pool.store(holding, (computed - lag) // size)
 
     # ---- running requests one by one ----------------------------------------------------------
 
     def _run_each(
-        self, step: Step, now: int, budget: int, cap: int, joining: list[Request]
+        self, step: Step, now: int, budget: int, wanted: Sequence[int], joining: list[Request]
     ) -> tuple[int, bool]:
         """Schedule the running requests in order, preempting where blocks run out.
 
         Returns the budget that is left, and whether anybody was preempted.
         """
         rows, running, size = self.rows, self.running, self.config.block_size
+        wants = dict(zip(self._prefills, wanted, strict=True))
         granted: dict[Request, int] = {}
         preempted = False
         index = 0
         while index < len(running) and budget > 0:
             request = running[index]
+            if request.holding.catch_up is not None:
+                request.holding.catch_up()
             if request.in_rows:
-                self._catch_up(request)
                 computed, new = request.in_cache, int(request.rows is rows)
             else:
-                computed, new = request.computed, min(self._wanted(request, cap), budget)
+                computed, new = request.computed, min(wants.get(request, 0), budget)
             if new <= 0:
                 index += 1
                 continue
@@ -282,6 +323,7 @@ class Running:
             if not request.in_rows:
                 step.chunks.append((new, request.computed))
                 step.prefills.append(request)
+                self._room.to_come -= self._blocks_for(request, new)
                 request.computed += new
                 if request.computed == request.known:
                     joining.append(request)
@@ -293,7 +335,7 @@ class Running:
             self._leave_rows(request)
             request.known = request.computed + 1
         elif request in self._prefills:
-            self._prefills.remove(request)
+            self._drop_prefill(request)
         else:
             request.known = request.computed + 1
         self.pool.release(request.holding)

@@ -14,6 +14,7 @@ from agentservesim.engine.seen import Seen
 from agentservesim.engine.step import Requests, Step
 from agentservesim.engine.waiting import KeyQueue
 from agentservesim.kv.copies import NOWHERE, Sources
+from agentservesim.kv.pool import Hit
 from agentservesim.kv.sessions import Chain
 from agentservesim.policies.protocols import TurnArrived
 
@@ -34,7 +35,7 @@ class Scheduler(Running):
         budget = self._budget
         # Who watches what is evicted is asked once for all rows, however they are taken.
         one_by_one = one_by_one and not self.pool.is_watched
-        if not (one_by_one or self._prefills or self.waiting.queue) and self._go_at_once(budget, 0):
+        if not (one_by_one or self._prefills or self.waiting.queue) and self._go_at_once(budget, ()):
             return self._decode() if self.rows.count else None
         if self.waiting.queue and self.waiting.refresh(now) and self.waiting.preempts:
             self._give_way(now)
@@ -45,21 +46,18 @@ class Scheduler(Running):
         cap = self.config.long_prefill_token_threshold
         if cap and self._lone_uncapped and len(self.running) + len(self.waiting) <= 1:
             cap = 0
-        if self._caps:
-            rations = self._rationed(self._prefills, cap)
-            self._rations = dict(zip(self._prefills, rations, strict=True))
+        wanted = self._wanted(cap)
         joining: list[Request] = []
         rows = self.rows
         preempted = False
-        if one_by_one or not self._go_at_once(budget, cap):
-            budget, preempted = self._run_each(step, now, budget, cap, joining)
+        if one_by_one or not self._go_at_once(budget, wanted):
+            budget, preempted = self._run_each(step, now, budget, wanted, joining)
         else:
             if rows.count:
                 self.pool.take(rows.next_blocks())
                 budget -= rows.count
                 rows.advance(1)
-            for request in self._prefills:
-                budget = self._prefill(step, request, budget, cap, joining)
+            budget = self._compute(step, self._prefills, wanted, budget, joining)
         step.decode_rows = rows.count
         if self.waiting.queue and not preempted:
             self._admit(step, now, budget, cap, joining)
@@ -109,18 +107,10 @@ class Scheduler(Running):
     def _admit(self, step: Step, now: int, budget: int, cap: int, joining: list[Request]) -> None:
         """Admit waiting requests in order until one does not fit."""
         waiting, running, memory = self.waiting, self.running, self.memory
-        if self._caps:
-            self._room.promise(self._prefills)
         while waiting.queue and budget > 0 and len(running) < self.config.max_num_seqs:
             request = waiting.head()
             hit = self._room.hit(request)
-            (most,) = self._rationed((request,), cap)
-            load, sources = 0, NOWHERE
-            new = self._room.admissible(request, hit, 0, budget, most)
-            if memory is not None and (new or self._room.may_fit(request, hit, budget, most)):
-                load, sources = memory.loadable(request, hit)
-                if load:
-                    new = self._room.admissible(request, hit, load, budget, most)
+            new, load, sources = self._first_chunk(request, hit, budget, cap)
             if new == 0:
                 if memory is not None and memory.reclaim(self._room.missing(request, hit), running=False):
                     continue
@@ -132,12 +122,23 @@ class Scheduler(Running):
             if load and memory is not None and self._load(memory, step, request, sources, now):
                 continue
             self._start(request, request.holding.blocks * self.config.block_size, now)
-            self._compute_chunk(step, request, new, joining)
+            budget = self._compute(step, (request,), (new,), budget, joining)
             if request.computed < request.known:
-                self._prefills.append(request)
-                if self._caps:
-                    self._room.promise(self._prefills)
-            budget -= new
+                self._begin_prefill(request)
+
+    def _first_chunk(self, request: Request, hit: Hit, budget: int, cap: int) -> tuple[int, int, Sources]:
+        """Tokens that a waiting request may compute in its first step, 0 if it must wait on; the blocks that
+        it loads before, and where they are. A policy is asked for its ration only where there is room."""
+        room, memory = self._room, self.memory
+        if not room.may_fit(request, hit, budget, 1):
+            return 0, 0, NOWHERE
+        (most,) = self._rationed((request,), cap)
+        new = room.admissible(request, hit, 0, budget, most)
+        if memory is not None and (new or room.may_fit(request, hit, budget, most)):
+            load, sources = memory.loadable(request, hit)
+            if load:
+                return room.admissible(request, hit, load, budget, most), load, sources
+        return new, 0, NOWHERE
 
     def _load(self, memory: Memory, step: Step, request: Request, sources: Sources, now: int) -> bool:
         """Start to bring up what a request that leaves the queue lacks; True if it waits for that."""
@@ -162,6 +163,7 @@ class Scheduler(Running):
     def _start(self, request: Request, hit_tokens: int, now: int) -> None:
         request.computed = hit_tokens
         request.running = True
+        self._room.to_come += self._blocks_for(request, request.known - hit_tokens)
         self._last_place += 1
         request.place = self._last_place
         self.running.append(request)
@@ -195,8 +197,6 @@ class Scheduler(Running):
         if budget == 0:
             return True
         request = self.waiting.head()
-        if self._caps:
-            self._room.promise(self._prefills)
         hit = self._room.hit(request)
         # A policy may cap a prompt as it likes from one step to the next.
         cap = 1 if self._caps else self.config.long_prefill_token_threshold
@@ -312,7 +312,7 @@ class Scheduler(Running):
                 # Preempted while its last step was under way in a pipeline, and admitted again meanwhile.
                 request.recomputed_tokens -= request.total - 1 - request.computed
                 if request in self._prefills:
-                    self._prefills.remove(request)
+                    self._drop_prefill(request)
             self.pool.store(
                 request.holding, (min(request.computed, request.total - 1)) // self.config.block_size
             )
@@ -324,7 +324,3 @@ class Scheduler(Running):
             # Preempted while its last step was under way: nothing is computed again.
             request.recomputed_tokens -= request.total - 1
             self.waiting.discard(request)
-
-    def cached_tokens(self, request: Request) -> int:
-        """Tokens that a waiting request would find in HBM now."""
-        return self._room.cached_blocks(request) * self.config.block_size

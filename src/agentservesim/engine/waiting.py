@@ -195,7 +195,9 @@ class KeyQueue:
             return False
         self.stale = False
         entries = sorted(self.queue.values(), key=itemgetter(1))
-        keys = self._order.keys([request.seen for *_, request in entries], to_s(now))
+        keys = self._order.keys([entry[3].seen for entry in entries], to_s(now))
+        if keys == [entry[0] for entry in entries]:
+            return True
         heap = self._heap = [
             (key, rank, serial, request)
             for key, (_, rank, serial, request) in zip(keys, entries, strict=True)

@@ -218,12 +218,12 @@ class TracedInstance(Instance):
         chunks = dict(zip(step.prefills, step.chunks, strict=True))
         scheduled, prefill, decode, context = [], 0, 0, 0
         for request in self.scheduler.running:
+            if request.holding.catch_up is not None:
+                request.holding.catch_up()
             if request in chunks:
                 new, start = chunks[request]
                 last = new == 1 and start >= request.prompt_tokens and start + 2 >= request.known
             elif request.in_rows:
-                if request.holding.catch_up is not None:
-                    request.holding.catch_up()
                 new, start, last = 1, self.scheduler.rows.computed(request) - 1, True
             else:
                 continue

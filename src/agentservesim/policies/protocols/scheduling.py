@@ -133,7 +133,8 @@ class Scheduler(Protocol):
 
     Optional methods: `survey(waiting, now_s)` is shown the queue, in the order of fcfs, before all its keys
     are asked for; `budget(request, now_s)` is the most prompt tokens a request may compute in this step, at
-    least 1; `victims(running, now_s)` is the running requests in the order in which to preempt them;
+    least 1, asked for those that run, and for the first of the queue where it finds room;
+    `victims(running, now_s)` is the running requests in the order in which to preempt them;
     `observe(event)`. With changes "time", keys are not asked for again as long as the attribute `version` is
     what it was, and not None. With the attribute `preempts`, true, whenever all keys have been asked for, one
     running request, the first to preempt, gives way if its key is higher than that of the first of the queue

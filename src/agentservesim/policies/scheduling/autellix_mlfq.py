@@ -55,17 +55,23 @@ class AutellixMlfq:
 
     def _starves(self, request: RequestView) -> bool:
         program = request.program
-        wait_s, service_s = program.wait_s + request.waited_s, program.service_s + request.service_s
         before_s, served_s = self._forgiven.get(program.program_id, (0.0, 0.0))
-        if service_s <= served_s or wait_s - before_s < self.starvation * (service_s - served_s):
+        service_s = program.service_s + request.service_s
+        if service_s <= served_s:
+            return False
+        wait_s = program.wait_s + request.waited_s
+        if wait_s - before_s < self.starvation * (service_s - served_s):
             return False
         self._forgiven[program.program_id] = wait_s, service_s
         return True
 
     def budget(self, request: RequestView, now_s: float) -> float:
         """The quantum of its queue, which is the next one if it used up the last quantum."""
-        levels, computed, level = self._levels, request.computed_tokens, self._level[request]
-        if level < levels.last and levels.used_up(request, computed):
+        levels, level = self._levels, self._level[request]
+        if level == levels.last:
+            return levels.quanta[level]
+        computed = request.computed_tokens
+        if levels.used_up(request, computed):
             level = self._level[request] = level + 1
         return levels.grant(request, computed, level)
 

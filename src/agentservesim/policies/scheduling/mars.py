@@ -48,9 +48,11 @@ class Mars:
     def budget(self, request: RequestView, now_s: float) -> float:
         """The quantum of its level."""
         levels, computed, sunk = self._levels, request.computed_tokens, self._sunk.get(request, 0)
-        if sunk < levels.last and levels.used_up(request, computed):
-            self._sunk[request] = sunk = sunk + 1
         left = request.prompt_tokens - computed
+        if sunk == levels.last:
+            return levels.quanta[sunk if left > 0 else 0]
+        if levels.used_up(request, computed):
+            self._sunk[request] = sunk = sunk + 1
         return levels.grant(request, computed, max(levels.bucket(left), sunk) if left > 0 else 0)
 
     def observe(self, event: SchedulerEvent) -> None:
