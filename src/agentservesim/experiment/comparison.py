@@ -89,8 +89,7 @@ class Run:
     @property
     def notes(self) -> list[str]:
         """What a reader should know of its workload, and the hints its policies lack."""
-        provenance = self.summary["provenance"]
-        return [*provenance["workload"]["notes"], *provenance.get("wants", ())]
+        return [*self.summary["provenance"]["workload"]["notes"], *self.summary.get("policy_wants", ())]
 
     @cached_property
     def values(self) -> dict[str, float]:

@@ -24,7 +24,7 @@ Summary = dict[str, Any]
 _ORDER = (
     *("schema_version", "incomplete", "scenario", "seed", "simulated_s", "wall_s", "cpu_s"),
     *("counts", "tokens", "program", "turn", "throughput", "goodput", "fairness", "cost", "kv"),
-    *("policy_figures", "provenance"),
+    *("policy_figures", "policy_wants", "provenance"),
 )
 
 
@@ -82,9 +82,9 @@ def comparable(summary: Summary) -> Summary:
     """The part that is the same, byte for byte, whenever the same thing is simulated.
 
     Left out: how long the computer took (`wall_s`, `cpu_s`), and how the engine went about it
-    (`counts.leaps`, and the scenario's `leap`).
+    (`counts.leaps`, and the scenario's `leap`); and what policies would have liked to be told (`policy_wants`).
     """
-    kept = {key: value for key, value in summary.items() if key not in ("wall_s", "cpu_s")}
+    kept = {key: value for key, value in summary.items() if key not in ("wall_s", "cpu_s", "policy_wants")}
     kept["counts"] = {key: value for key, value in kept["counts"].items() if key != "leaps"}
     kept["scenario"] = {key: value for key, value in kept["scenario"].items() if key != "leap"}
     return kept

@@ -78,7 +78,8 @@ class Plan:
                 "cpu_s": time.process_time() - cpu_s,
                 "counts": {"steps": fleet.counts.steps, "leaps": fleet.counts.leaps},
                 "policy_figures": figures,
-                "provenance": {**self.provenance(), "oracle": oracle, "wants": wants},
+                "policy_wants": wants,
+                "provenance": {**self.provenance(), "oracle": oracle},
             }
             recorder.clock_ps, recorder.rejected = fleet.now_ps, fleet.rejected
             recorder.uses = self._uses(fleet.busy)
