@@ -82,7 +82,7 @@ def comparable(summary: Summary) -> Summary:
     """The part that is the same, byte for byte, whenever the same thing is simulated.
 
     Left out: how long the computer took (`wall_s`, `cpu_s`), and how the engine went about it
-    (`counts.leaps`, and the scenario's `leap`); and what policies would have liked to be told (`policy_wants`).
+    (`counts.leaps`, the scenario's `leap`), and what policies would have liked to be told (`policy_wants`).
     """
     kept = {key: value for key, value in summary.items() if key not in ("wall_s", "cpu_s", "policy_wants")}
     kept["counts"] = {key: value for key, value in kept["counts"].items() if key != "leaps"}
