@@ -143,6 +143,66 @@ def test_memory_is_shared_out_as_the_recorded_version_does(
     assert rerun.instance_of(told, {}).gpu_memory_utilization == 0.5
 
 
+@pytest.mark.parametrize(
+    ("version", "asynchronous"), [("0.12.0", False), ("v0.16.0", True), ("0.40.1", True)]
+)
+def test_scheduling_is_asynchronous_since_0_14(tmp_path: Path, version: str, asynchronous: bool) -> None:
+    run = read_run(_write(tmp_path, [_request(0.0, 0.1, 0.2)], vllm_version=version))
+    assert rerun.instance_of(run, {}).async_scheduling is asynchronous
+
+
+def test_settings_are_those_given_else_those_resolved(tmp_path: Path) -> None:
+    resolved = {
+        "scheduler_config": {
+            "max_num_seqs": 99,
+            "max_num_batched_tokens": 4096,
+            "enable_chunked_prefill": True,
+        },
+        "parallel_config": {"tensor_parallel_size": 2},
+        "cache_config": {"cache_dtype": "fp8_e4m3"},
+        "model_config": {"dtype": "torch.float16", "enforce_eager": True},
+    }
+    given = {"max_num_seqs": 8, "max_model_len": None, "enable_chunked_prefill": False, "block_size": 32}
+    run = read_run(_write(tmp_path, [_request(0.0, 0.1, 0.2)], resolved_config=resolved, engine_kwargs=given))
+    engine = rerun.instance_of(run, {})
+    assert (engine.max_num_seqs, engine.max_num_batched_tokens) == (8, 4096)
+    assert (engine.tensor_parallel_size, engine.block_size) == (2, 32)
+    assert (engine.dtype, engine.kv_cache_dtype) == ("float16", "fp8")
+    assert engine.enforce_eager
+    assert not engine.enable_chunked_prefill
+
+
+def test_a_quantised_checkpoint_says_itself_how(tmp_path: Path) -> None:
+    """vLLM resolves `quantization` to the checkpoint's own kind, for which there is no setting here."""
+    for model, method in (("openai/gpt-oss-20b", "mxfp4"), ("org/Qwen3-14B-FP8", "compressed-tensors")):
+        requests = [_request(0.0, 0.1, 0.2)]
+        run = read_run(_write(tmp_path, requests, model=model, engine_kwargs={"quantization": method}))
+        assert rerun.instance_of(run, {}).quantization == "auto"
+
+
+def test_tables_are_found_by_any_name(tmp_path: Path) -> None:
+    """The driver's name of the accelerator, and an instruct model with the shapes of its base."""
+    for model in ("Qwen3-32B", "Qwen3-8B"):
+        (tmp_path / "tables/H100/Qwen" / model / "bf16").mkdir(parents=True)
+        (tmp_path / "tables/H100/Qwen" / model / "bf16/meta.json").write_text("{}")
+    folder = _write(
+        tmp_path / "run",
+        [_request(0.0, 0.1, 0.2)],
+        model="/models/Qwen3-8B",
+        hardware={"device_name": "NVIDIA H100 80GB HBM3"},
+    )
+    found = rerun.tables_of(read_run(folder), tmp_path / "tables")
+    assert found == tmp_path / "tables/H100/Qwen/Qwen3-8B/bf16"
+
+
+def test_what_a_replay_leaves_out_is_said(tmp_path: Path) -> None:
+    given = {"speculative_config": {"method": "ngram"}, "enable_lora": False, "enforce_eager": True}
+    report = validate_run(_write(tmp_path, [_request(0.0, 0.1, 0.2)], engine_kwargs=given))
+    assert any("left out: speculative_config" in note for note in report.notes)
+    assert any(note.startswith("enforce_eager") for note in report.notes)
+    assert not any("lora" in note for note in report.notes)
+
+
 def _client(at: float, first: float, last: float, **other: object) -> dict[str, object]:
     inside = ("queued_ts", "scheduled_ts")
     request = _request(at, first, last, arrival_time=50.0 + at, **other)
@@ -276,6 +336,10 @@ def test_broken_requests(tmp_path: Path, broken: str, message: str) -> None:
         ),
         ({"kv_cache": {"num_gpu_blocks": 20}}, ""),
         ({"hash_block_size": 0}, "'hash_block_size' is 0"),
+        ({"vllm_version": "nightly"}, "vllm_version 'nightly' is no version"),
+        ({"vllm_version": "0.1.dev1+g12ab"}, "is no version"),
+        ({"engine_kwargs": {"quantization": "awq"}}, "got 'awq'"),
+        ({"hardware": None}, "gpu: '"),
     ],
 )
 def test_broken_settings(tmp_path: Path, meta: dict[str, object], message: str) -> None:
@@ -284,6 +348,11 @@ def test_broken_settings(tmp_path: Path, meta: dict[str, object], message: str) 
         validate_run(folder)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_stamps_that_are_not_seconds(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"requests\.jsonl: a token took 100 s on average; are stamps in"):
+        read_run(_write(tmp_path, [_request(0.0, 500.0, 1500.0)]))
 
 
 def test_no_run(tmp_path: Path) -> None:

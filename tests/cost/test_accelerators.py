@@ -24,6 +24,29 @@ def test_spelling_does_not_count() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("reported", "name"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100-sxm"),
+        ("NVIDIA H200", "h200-sxm"),
+        ("NVIDIA A100-SXM4-80GB", "a100-sxm"),
+        ("NVIDIA B200", "b200"),
+        ("NVIDIA L40S", "l40s"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "rtx-pro-6000"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("H100", "h100-sxm"),
+    ],
+)
+def test_names_of_the_driver_are_known(reported: str, name: str) -> None:
+    assert load_accelerator(reported).name == name
+
+
+def test_other_boards_of_the_same_chip_are_not_it() -> None:
+    for name in ("NVIDIA A100-SXM4-40GB", "NVIDIA H100 PCIe", "RTX PRO 6000 Blackwell Workstation Edition"):
+        with pytest.raises(InputError, match="not in the catalogue"):
+            load_accelerator(name)
+
+
 def test_an_accelerator_without_fp8_computes_in_bf16() -> None:
     assert load_accelerator("a100-sxm").peak_flops(fp8=True) == 312e12
     assert load_accelerator("h100-sxm").peak_flops(fp8=True) == 1979e12

@@ -258,3 +258,25 @@ def test_stages_hold_their_part_of_the_layers() -> None:
     layer = (model.parameters - 2 * 128256 * 4096 - 4096) // 32
     # Of 32 layers in three stages the fullest has 11, and the embedding or the head.
     assert model.weight_bytes(stages=3) == 2 * (11 * layer + 128256 * 4096 + 4096)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "meta-llama/Meta-Llama-3.1-8B-Instruct",
+        "somebody/Llama-3.1-8B",
+        "/models/Llama-3.1-8B/",
+        "/cache/models--meta-llama--Llama-3.1-8B/snapshots/0e9e39f2",
+    ],
+)
+def test_copies_of_a_model_are_the_model(name: str) -> None:
+    assert load_model(name) == load_model("llama-3.1-8b")
+
+
+def test_fp8_at_the_end_of_a_name() -> None:
+    plain, eight = load_model("Qwen/Qwen3-14B"), load_model("Qwen/Qwen3-14B-FP8")
+    assert (eight.name, eight.quantization) == ("qwen3-14b-fp8", "fp8")
+    assert 0.5 < eight.weight_bytes() / plain.weight_bytes() < 0.6
+    assert load_model("RedHatAI/Qwen3-14B-FP8-dynamic") == eight
+    with pytest.raises(InputError, match="did you mean 'qwen3-4b'"):
+        load_model("qwen3-41b-fp8")

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal
 
-from agentservesim.lookup import did_you_mean
+from agentservesim.lookup import near_or_all
 from agentservesim.model import InputError
 
 
@@ -42,24 +42,43 @@ class Accelerator:
         return self.fp8_flops if fp8 and self.fp8_flops else self.bf16_flops
 
 
+_BRANDS = ("nvidia", "geforce")
+"""What drivers put before a name."""
+
+
 def load_accelerator(name: str) -> Accelerator:
-    """An accelerator by its catalogue name; case, spaces and hyphens do not count.
+    """An accelerator by its catalogue name, or as the driver names it; case, spaces and hyphens do not count.
 
     Raises InputError with a suggestion for an unknown name.
     """
-    catalogue = _catalogue()
-    spellings = {_letters(key): key for key in catalogue}
-    key = spellings.get(_letters(name))
+    key = catalogued_gpu(name)
     if key is None:
-        hint = did_you_mean(name.lower(), catalogue)
+        hint = near_or_all(_letters(name), _catalogue())
         raise InputError(f"gpu: '{name}' is not in the catalogue (see `list gpus`){hint}")
-    entry = dict(catalogue[key])
+    entry = {field: value for field, value in _catalogue()[key].items() if field != "aliases"}
     entry["memory_bytes"] = int(entry["memory_bytes"])
     return Accelerator(name=key, **entry)
 
 
+def catalogued_gpu(name: str) -> str | None:
+    """The catalogue's name of an accelerator; None if it is not there."""
+    return _spellings().get(_letters(name))
+
+
 def _letters(name: str) -> str:
-    return "".join(filter(str.isalnum, name.lower()))
+    letters = "".join(filter(str.isalnum, name.lower()))
+    for brand in _BRANDS:
+        letters = letters.removeprefix(brand)
+    return letters
+
+
+@cache
+def _spellings() -> dict[str, str]:
+    """Catalogue names by every name they go by."""
+    catalogue = _catalogue()
+    return {
+        _letters(name): key for key, entry in catalogue.items() for name in (key, *entry.get("aliases", ()))
+    }
 
 
 def list_gpus() -> dict[str, str]:

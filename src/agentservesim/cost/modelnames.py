@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -15,23 +17,41 @@ from agentservesim.lookup import did_you_mean
 from agentservesim.model import InputError
 from agentservesim.settings import read_text
 
+_FP8_FORM = "-fp8"
+_FP8 = re.compile(r"-fp8(-dynamic|-block)?$")
+
 
 def load_model(name: str) -> Model:
     """A model by catalogue name, Hub name, or path of a `config.json` or of the folder that holds one.
 
+    Who published a copy, and in which folder it lies, does not count; `-FP8` at the end of a name means fp8.
     Raises InputError for a name that is neither, and for a config that cannot be read.
     """
     path = Path(name)
     if path.suffix == ".json" or path.is_dir():
         return _read_config(path / "config.json" if path.is_dir() else path)
-    names = _names()
-    key = names.get(name.lower())
+    key = catalogued_model(name)
     if key is None:
-        hint = did_you_mean(name.lower(), names)
+        hint = did_you_mean(_last(name), _names())
         raise InputError(
             f"model: '{name}' is not in the catalogue and is no config.json (see `list models`){hint}"
         )
     return _catalogued(key)
+
+
+def catalogued_model(name: str) -> str | None:
+    """The catalogue's name of a model, with `-fp8` behind it for its fp8 form; None if it is not there."""
+    last, names = _last(name), _names()
+    if last in names:
+        return names[last]
+    base = names.get(_FP8.sub("", last))
+    return f"{base}{_FP8_FORM}" if base is not None and _FP8.search(last) else None
+
+
+def _last(name: str) -> str:
+    """The model's part of a Hub name, of a path, or of a folder of the Hub's cache."""
+    cached = re.search(r"models--[^/]*?--([^/]+)", name)
+    return (cached[1] if cached else name.rstrip("/").rsplit("/", 1)[-1]).lower()
 
 
 def list_models() -> dict[str, str]:
@@ -58,7 +78,9 @@ def _read_config(path: Path) -> Model:
 
 @cache
 def _catalogued(key: str) -> Model:
-    return from_config(_catalogue()[key]["config"], key, f"catalogue entry '{key}'")
+    base = key.removesuffix(_FP8_FORM)
+    model = from_config(_catalogue()[base]["config"], key, f"catalogue entry '{base}'")
+    return model if key == base or model.quantization != "none" else replace(model, quantization="fp8")
 
 
 @cache
@@ -69,12 +91,9 @@ def _catalogue() -> dict[str, dict[str, Any]]:
 
 @cache
 def _names() -> dict[str, str]:
-    """Every lower-case name a catalogue entry goes by."""
-    names = {}
-    for key, entry in _catalogue().items():
-        hub = entry["hub"].lower()
-        for name in (key, hub, hub.rsplit("/", 1)[-1], *entry.get("aliases", ())):
-            names[name] = key
-        for alias in entry.get("aliases", ()):
-            names[f"{hub.split('/', 1)[0]}/{alias}"] = key
-    return names
+    """Catalogue entries by every name they go by, in lower case and without the publisher."""
+    return {
+        name: key
+        for key, entry in _catalogue().items()
+        for name in (key, entry["hub"].lower().rsplit("/", 1)[-1], *entry.get("aliases", ()))
+    }

@@ -48,6 +48,17 @@ __all__ = [
 
 _BINS = 60
 
+_LEFT_OUT = (
+    "speculative_config",
+    "enable_lora",
+    "kv_transfer_config",
+    "kv_offloading_size",
+    "cpu_offload_gb",
+    "enable_eplb",
+    "enable_dbo",
+)
+"""Engine settings that change times and that a replay does not have."""
+
 
 def validate_run(
     run_dir: Path, tables: Path | None = None, calibration: Path | None = None
@@ -126,8 +137,15 @@ def _notes(run: Recording) -> tuple[str, ...]:
     notes = []
     if run.hash_ids is None:
         notes.append("prefix hits: requests.jsonl names no contents, every prompt is computed in full")
-    if "num_gpu_blocks" not in run.section("kv_cache"):
+    if not {"num_gpu_blocks", "num_gpu_blocks_override"} & run.settings.keys():
         notes.append("KV blocks: not recorded, computed from the accelerator's memory")
     if run.queued is None:
         notes.append("recorded by clients: the front end's default latency is part of the simulation")
+    if run.settings.get("enforce_eager"):
+        notes.append(
+            "enforce_eager: batches are not padded; slower launches without CUDA graphs are left out"
+        )
+    ignored = [key for key in _LEFT_OUT if run.settings.get(key)]
+    if ignored:
+        notes.append(f"settings of the run that are left out: {', '.join(ignored)}")
     return tuple(notes)

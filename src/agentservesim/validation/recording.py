@@ -14,7 +14,7 @@ stamps; the simulation then passes the front end too.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,12 @@ Array = NDArray[np.float64]
 
 _FIGURES = (("ttft", "TTFT"), ("tpot", "TPOT"), ("latency", "E2E"))
 _STAMPS = ("arrival_time", "queued_ts", "scheduled_ts", "first_token_ts", "last_token_ts")
+_SLOWEST_S = 10.0
+"""A token that takes longer was not stamped in seconds."""
+
+_RESOLVED = ("parallel", "cache", "model", "scheduler")
+"""Parts of vLLM's configuration that hold settings of an engine."""
+
 _HASH_BLOCK = 16
 """Tokens of a block of `hash_ids`, unless `meta.json` says otherwise."""
 
@@ -60,7 +66,9 @@ class RequestLine(BaseModel):
             raise ValueError("queued_ts and scheduled_ts go together: give both, or neither")
         if self.queued_ts is None or self.scheduled_ts is None:
             if not self.arrival_time < self.first_token_ts <= self.last_token_ts:
-                raise ValueError("stamps must ascend: arrival, first token, last token")
+                raise ValueError(
+                    "stamps must ascend: arrival, first token, last token; without queued_ts, on one clock"
+                )
         elif not self.queued_ts <= self.scheduled_ts < self.first_token_ts <= self.last_token_ts:
             raise ValueError("stamps must ascend: queued, scheduled, first token, last token")
         return self
@@ -93,14 +101,16 @@ class Recording:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The engine's arguments."""
-        return self.section("engine_kwargs")
+        """The engine's arguments: as given, else as vLLM resolved them."""
+        parts = [self.section("resolved_config", f"{part}_config") for part in _RESOLVED]
+        layers = (*parts, self.section("kv_cache"), self.section("engine_kwargs"))
+        return {key: value for layer in layers for key, value in layer.items() if value is not None}
 
     @property
     def engines(self) -> int:
         """Data-parallel engines behind one front end."""
-        engines = self.settings.get("data_parallel_size") or 1
-        if not isinstance(engines, int) or engines < 1:
+        engines = self.settings.get("data_parallel_size", 1)
+        if not isinstance(engines, int) or isinstance(engines, bool) or engines < 1:
             raise InputError(
                 f"{self.source}: data_parallel_size must be a positive whole number, got {engines!r}"
             )
@@ -139,6 +149,7 @@ def read_run(folder: Path) -> Recording:
     stamps = (
         _STAMPS if inside[0] else tuple(key for key in _STAMPS if key not in ("queued_ts", "scheduled_ts"))
     )
+    _check_seconds(inner / "requests.jsonl", requests)
     column = {key: np.array([getattr(request, key) for request in requests]) for key in stamps}
     arrival = column["arrival_time"]
     if inside[0]:
@@ -165,6 +176,15 @@ def read_run(folder: Path) -> Recording:
         peer=_peer_errors(_json(reported)) if reported.exists() else {},
         source=str(inner / "meta.json"),
     )
+
+
+def _check_seconds(path: Path, requests: Sequence[RequestLine]) -> None:
+    spans = [request.last_token_ts - request.first_token_ts for request in requests]
+    tokens = sum(request.output_toks - 1 for request in requests)
+    if tokens and sum(spans) / tokens > _SLOWEST_S:
+        raise InputError(
+            f"{path}: a token took {sum(spans) / tokens:.3g} s on average; are stamps in seconds?"
+        )
 
 
 def _block_size(meta: Mapping[str, Any], path: Path) -> int:
@@ -196,9 +216,8 @@ def _request(path: Path, number: int, line: str) -> RequestLine:
 
 def _hardware(folder: Path, meta: Mapping[str, Any]) -> str:
     """The accelerator: as the driver or the simulator beside it names it, else the folder above."""
-    device = str(meta.get("hardware", {}).get("device_name", ""))
-    for maker in ("NVIDIA", "GeForce"):
-        device = device.replace(maker, "")
+    hardware = meta.get("hardware") or {}
+    device = str(hardware.get("device_name") or "") if isinstance(hardware, dict) else str(hardware)
     if device.strip():
         return device.strip()
     config = folder / "sim_config.json"

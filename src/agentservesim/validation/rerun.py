@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import get_args
 import numpy as np
 
 from agentservesim.cost import build_cost
+from agentservesim.cost.accelerators import catalogued_gpu
+from agentservesim.cost.modelnames import catalogued_model, load_model
 from agentservesim.fleet import Fleet, InstanceSpec
 from agentservesim.fleet.config import ToolsConfig
 from agentservesim.model import (
@@ -75,18 +78,18 @@ def replay(run: Recording, changes: Mapping[str, object]) -> tuple[Side, dict[st
 
 def tables_of(run: Recording, root: Path) -> Path:
     """The folder of the run's own tables, below `root` or `root` itself."""
-    wanted = run.model.rsplit("/", 1)[-1].lower()
+    model, gpu = _model(load_model(run.model).name), catalogued_gpu(run.gpu)
     for accelerator in root.iterdir() if root.is_dir() else ():
-        if accelerator.is_dir() and _letters(accelerator.name) == _letters(run.gpu):
-            found = [p for p in accelerator.glob("**/meta.json") if p.parent.parent.name.lower() == wanted]
+        if accelerator.is_dir() and gpu is not None and catalogued_gpu(accelerator.name) == gpu:
+            found = [p for p in accelerator.glob("**/meta.json") if _model(p.parent.parent.name) == model]
             if found:
                 return sorted(found)[0].parent
             raise InputError(f"tables: {accelerator} holds none of {run.model}")
     return root
 
 
-def _letters(name: str) -> str:
-    return "".join(filter(str.isalnum, name.lower()))
+def _model(name: str) -> str:
+    return catalogued_model(name) or name.lower()
 
 
 _LIMITS = (
@@ -96,29 +99,48 @@ _LIMITS = (
     "tensor_parallel_size",
     "pipeline_parallel_size",
     "enable_prefix_caching",
+    "enable_chunked_prefill",
     "long_prefill_token_threshold",
     "enforce_eager",
-    "quantization",
 )
 """Settings that are taken as the engine was given them."""
+
+_OLDEST, _ASYNCHRONOUS = (0, 8), (0, 14)
+"""Releases of vLLM: the first whose engine is the one that is simulated, and from which scheduling is
+asynchronous unless it cannot be."""
+
+_DTYPES = {"half": "float16", "float": "float32"}
+"""Short names that vLLM has for types."""
 
 
 def instance_of(run: Recording, changes: Mapping[str, object]) -> InstanceConfig:
     """The recorded server, with `changes`; what neither says has its default."""
+    settings = run.settings
     scheduler, cache = run.section("resolved_config", "scheduler_config"), run.section("kv_cache")
-    version = str(run.meta.get("vllm_version", "0.19"))
-    kv_dtype = run.settings.get("kv_cache_dtype")
-    values = {name: run.settings.get(name) for name in _LIMITS} | {
-        "engine_version": _version(version),
-        "block_size": cache.get("block_size"),
-        "async_scheduling": scheduler.get("async_scheduling", run.settings.get("async_scheduling")),
+    version = run.meta.get("vllm_version")
+    dtype = str(settings.get("dtype", "auto")).removeprefix("torch.")
+    kv_dtype = settings.get("kv_cache_dtype", settings.get("cache_dtype"))
+    values = {name: settings.get(name) for name in _LIMITS} | {
+        "engine_version": None if version is None else _version(str(version), run.source),
+        "block_size": _first(cache.get("block_size"), settings.get("block_size")),
+        "async_scheduling": _first(
+            scheduler.get("async_scheduling"),
+            settings.get("async_scheduling"),
+            None if version is None else _number(str(version)) >= _ASYNCHRONOUS,
+        ),
         "model": run.model,
         "gpu": run.gpu,
         "data_parallel_size": run.engines,
-        "gpu_memory_utilization": cache.get("gpu_memory_utilization")
-        or run.settings.get("gpu_memory_utilization")
-        or _memory_default(version),
-        "num_gpu_blocks": cache.get("num_gpu_blocks"),
+        "dtype": _DTYPES.get(dtype, dtype),
+        "quantization": _quantization(run),
+        "gpu_memory_utilization": _first(
+            cache.get("gpu_memory_utilization"),
+            settings.get("gpu_memory_utilization"),
+            None if version is None else _memory_default(str(version)),
+        ),
+        "num_gpu_blocks": _first(
+            *(settings.get(name) for name in ("num_gpu_blocks", "num_gpu_blocks_override"))
+        ),
         "kv_cache_dtype": "fp8" if str(kv_dtype).startswith("fp8") else kv_dtype,
         **changes,
     }
@@ -126,8 +148,24 @@ def instance_of(run: Recording, changes: Mapping[str, object]) -> InstanceConfig
     return validate(InstanceConfig, Settings(given, source=run.source))
 
 
-def _version(recorded: str) -> EngineVersion:
-    """The newest version whose rules are known and that is no newer than the recorded one."""
+def _first(*values: object) -> object:
+    """The first that is said."""
+    return next((value for value in values if value is not None), None)
+
+
+def _quantization(run: Recording) -> str | None:
+    """What was asked for; of a checkpoint that is quantised itself its `config.json` says more."""
+    method: str | None = run.settings.get("quantization")
+    return method if load_model(run.model).quantization == "none" else None
+
+
+def _version(recorded: str, source: str) -> EngineVersion:
+    """The newest version whose rules are known and that is no newer than the recorded one.
+
+    Raises InputError for what is no version.
+    """
+    if _number(recorded) < _OLDEST:
+        raise InputError(f"{source}: vllm_version '{recorded}' is no version such as 0.19.0; or leave it out")
     known: list[EngineVersion] = sorted(get_args(EngineVersion), key=_number)
     return max((v for v in known if _number(v) <= _number(recorded)), key=_number, default=known[0])
 
@@ -143,7 +181,9 @@ def _memory_default(recorded: str) -> float | None:
 
 
 def _number(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    """Major and minor number; empty for what is no version."""
+    found = re.match(r"v?(\d+)\.(\d+)", version)
+    return tuple(map(int, found.groups())) if found else ()
 
 
 def _workload(run: Recording) -> Workload:
