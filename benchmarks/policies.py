@@ -1,13 +1,12 @@
 """What policies cost: the CPU time of a run with each of them, as a multiple of the plain one's.
 
-Twice: on 4 instances that keep up, and on one that does not, where dozens of turns wait. A policy that
-rations prompts makes many small steps of a large one, none of which can be leapt over: there the time of a
-step is held against the budget. For all policies both are told, and how many more steps and chunks there are.
+Twice: on 4 instances that keep up, and on one that does not, where dozens of turns wait. Beside it is told
+how many more steps and chunks of prefill there are: a policy that rations prompts makes many small ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 from unittest.mock import patch
@@ -106,17 +105,11 @@ def waiting(result: Result) -> float:
     return float(turns["queue_s"].sum()) / span
 
 
-def rations(settings: Mapping[str, str]) -> bool:
-    """Whether the scheduler of a choice cuts prompts."""
-    scheduler = load_policy("scheduler", settings.get("scheduler", PLAIN["scheduler"]))
-    return getattr(scheduler, "budget", None) is not None
-
-
 def policy_costs(report: Report, runs: int) -> None:
     """Every policy against the plain ones of all families."""
     report.line()
     report.line("5. CPU time with each policy, as a multiple of that with the plain ones")
-    report.line(f"   plain: {', '.join(PLAIN.values())}; * prompts are cut: CPU time of a step")
+    report.line(f"   plain: {', '.join(PLAIN.values())}")
     report.numbers["policies"] = {}
     for load, plain in loads().items():
         least = work(plain)
@@ -128,14 +121,9 @@ def policy_costs(report: Report, runs: int) -> None:
             for name, settings in choices(family).items():
                 plan = Plan(plain.scenario.model_copy(update=settings), plain.workload, plain.costs)
                 done, found[name] = work(plan), ratio(plan, plain, runs)
-                more = done.steps / least.steps
-                cut = rations(settings) and done.chunks > more * least.chunks
-                a_step = found[name] / max(more, 1.0)
-                held = a_step if cut else found[name]
-                verdict = report.hold(f"{family} {name}, {load}", held, BUDGET_RATIO, ".2f")
+                verdict = report.hold(f"{family} {name}, {load}", found[name], BUDGET_RATIO, ".2f")
                 report.line(
-                    f"      {family:<9} {name + '*' * cut:<16} {verdict}; {found[name]:.2f} in all, "
-                    f"{a_step:.2f} a step, {more:.2f} steps, {done.chunks / least.chunks:.2f} chunks; "
-                    f"{done.waiting:.1f} wait"
+                    f"      {family:<9} {name:<15} {verdict}; {done.steps / least.steps:.2f} steps, "
+                    f"{done.chunks / least.chunks:.2f} chunks; {done.waiting:.1f} wait"
                 )
             report.numbers["policies"][f"{family}, {load}"] = {n: round(r, 3) for n, r in found.items()}

@@ -146,6 +146,7 @@ class Running:
         """Put the next chunks of prompts into the step, blocks being at hand; returns what is left of the
         budget. Who watches what is evicted is asked for each of them."""
         pool, size = self.pool, self.config.block_size
+        chunks, prefills = step.chunks, step.prefills
         watched, blocks, taken = pool.is_watched, 0, 0
         for request, new in zip(requests, wanted, strict=True):
             if new > budget:
@@ -153,8 +154,8 @@ class Running:
                     break
                 new = budget
             start = request.computed
-            step.chunks.append((new, start))
-            step.prefills.append(request)
+            chunks.append((new, start))
+            prefills.append(request)
             computed = request.computed = start + new
             blocks += -(-computed // size) + (-start // size)
             eager = request.holding.catch_up is None

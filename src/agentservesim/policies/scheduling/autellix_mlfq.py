@@ -47,11 +47,12 @@ class AutellixMlfq:
 
     def key(self, request: RequestView, now_s: float) -> int:
         """The call's queue."""
-        if request not in self._level:
-            self._level[request] = self._levels.entry(self._tokens[request.program.program_id])
-        elif self._level[request] and self._starves(request):
-            self._level[request] = 0
-        return self._level[request]
+        level = self._level.get(request)
+        if level is None:
+            level = self._level[request] = self._levels.entry(self._tokens[request.program.program_id])
+        elif level and self._starves(request):
+            level = self._level[request] = 0
+        return level
 
     def _starves(self, request: RequestView) -> bool:
         program = request.program
