@@ -117,7 +117,8 @@ class Seen:
         request = self._request
         if request.running or request.finish_ps >= 0:
             return to_s(request.queue_ps)
-        return to_s(request.queue_ps + max(self._scheduler.now_ps - request.since_ps, 0))
+        wait_ps = self._scheduler.now_ps - request.since_ps
+        return to_s(request.queue_ps + wait_ps if wait_ps > 0 else request.queue_ps)
 
     @property
     def service_s(self) -> float:
