@@ -50,6 +50,7 @@ class Pins:
         """Pin what a chain has in HBM."""
         before = self._pool.free
         pin = Pin(Holding(chain.path), until_ps, hard, self._kernel.now)
+        chain.seen = None
         self._pool.acquire(pin.holding, hit)
         pin.claimed = before - self._pool.free
         self._pool.pinned += pin.claimed
@@ -61,6 +62,7 @@ class Pins:
         """Give a chain's pin up. What is still on its way into it is let go when it has arrived."""
         pin, chain.pin = chain.pin, None
         if pin is not None:
+            chain.seen = None
             self.release(pin)
 
     def release(self, pin: Pin) -> None:
@@ -82,6 +84,7 @@ class Pins:
     def keep(self, pin: Pin, until_ps: int, hard: bool) -> None:
         """Give a pin another deadline."""
         pin.until_ps, pin.hard = until_ps, hard
+        self._pins[pin].seen = None
         self._first_ps = min(self._first_ps, until_ps)
 
     def may_free(self, blocks: int) -> bool:
@@ -136,7 +139,7 @@ class Pins:
         self.forced_unpins += forced
         chain = self._pins[pin]
         if chain.pin is pin:
-            chain.pin = None
+            chain.pin = chain.seen = None
         self.release(pin)
         for tell in self.on_break:
             tell(chain)

@@ -24,6 +24,7 @@ from agentservesim.kv.ledger import Ledger
 from agentservesim.kv.links import Network
 from agentservesim.kv.pins import Pins
 from agentservesim.kv.pool import BlockPool, Hit, Holding
+from agentservesim.kv.prefixes import Prefixes
 from agentservesim.kv.ranking import Ranking
 from agentservesim.kv.sessions import FOREVER, Chain, Kept, ResidencyRecord, Session, TransferRecord, Views
 from agentservesim.kv.spill import Hits, Spill
@@ -75,6 +76,7 @@ class Residency:
         self.server: ServerView
         self.break_even: BreakEven
         self.chains: dict[Session, Chain] = {}
+        self.prefixes = Prefixes()
         self.pool = pool
         self._pools = {HBM: pool} | {tier.name: tier.pool for tier in tiers}
         self.ledger = Ledger(index, kernel, list(self._pools.values()), catch_up)
@@ -160,7 +162,7 @@ class Residency:
             return
         self._supersede(chain)
         if chain.pin is not None:
-            chain.pin.until_ps = FOREVER
+            self.pins.keep(chain.pin, FOREVER, chain.pin.hard)
 
     def admitted(self, session: Session, path: Path, wait_ps: int, tokens: int, hit_tokens: int) -> None:
         """A turn of the session holds its own blocks now: its pin has done its work."""
@@ -185,6 +187,7 @@ class Residency:
         if chain is not None:
             self._supersede(chain)
             chain.in_gap, chain.seen = False, None
+            self.prefixes.leave(chain)
             self.pins.unpin(chain)
 
     def program_ends(self, program_id: str, turns: int) -> None:
@@ -351,14 +354,10 @@ class Residency:
 
     def view(self, chain: Chain) -> ChainView:
         """What the policy sees of a session's KV."""
-        pin, seen = chain.pin, chain.seen
-        until_ps = None if pin is None else pin.until_ps
-        if seen is not None and until_ps == chain.seen_until_ps:
-            return seen
-        chain.seen_until_ps = until_ps
-        until_s = None if until_ps is None else inf if until_ps == FOREVER else to_s(until_ps)
-        if seen is None:
-            seen = chain.seen = ChainView(
+        if chain.seen is None:
+            pin = chain.pin
+            until_s = None if pin is None else inf if pin.until_ps == FOREVER else to_s(pin.until_ps)
+            chain.seen = ChainView(
                 *chain.session,
                 self.index,
                 to_s(chain.arrival_ps),
@@ -370,10 +369,13 @@ class Residency:
                 to_s(chain.gap_started_ps),
                 tuple(chain.past_gaps_s),
                 chain.hints,
+                chain.in_gap,
             )
-        else:
-            seen = chain.seen = seen._replace(pinned_until_s=until_s)
-        return seen
+        return chain.seen
+
+    def views(self) -> list[ChainView]:
+        """What the policy sees of all sessions that left something here."""
+        return [chain.seen or self.view(chain) for chain in self.chains.values() if chain.blocks]
 
     def holdings(self, pool: BlockPool) -> list[Holding]:
         """Everything that this model holds of a pool: pins and copies."""

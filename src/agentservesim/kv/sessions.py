@@ -40,8 +40,8 @@ class Chain:
     """The KV of one session on this instance, as of its last turn.
 
     `going_down` has the holdings of the copies that are on their way to a tier, by its name; `then` names the
-    tiers that it is copied to after that one. `seen` is what the policy sees of it, while that is up to date,
-    with the deadline `seen_until_ps` of its pin.
+    tiers that it is copied to after that one. `seen` is what the policy sees of it, while that is up to date;
+    `followed` the path as `Prefixes` knows it.
     `soon` counts how often in a row the policy wanted to be asked again at once.
     `hits`, what it was told each tier has, is there while the policy is asked and what it answers is done.
     """
@@ -63,7 +63,7 @@ class Chain:
     then: tuple[str, ...] = ()
     timer: Timer | None = None
     seen: ChainView | None = None
-    seen_until_ps: int | None = None
+    followed: Path = ()
     hits: dict[str, Hit] | None = None
 
     def elsewhere(self) -> Chain:

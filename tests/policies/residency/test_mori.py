@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentservesim.policies.protocols import CACHE, GapEnded, Placement, TurnAdmitted
+from agentservesim.policies.protocols import CACHE, ChainView, GapEnded, Placement, TurnAdmitted
 from agentservesim.policies.residency.mori import Mori
 from tests.policies.residency.views import Server, gap, run
 
@@ -13,7 +13,7 @@ def admitted(session: str, wait_s: float) -> TurnAdmitted:
     return TurnAdmitted("p", session, wait_s, 100, 0)
 
 
-def acting(policy: Mori, session: str, busy_s: float, tokens: int) -> object:
+def acting(policy: Mori, session: str, busy_s: float, tokens: int) -> ChainView:
     """A session that ran for busy_s and is in its gap since 10 s."""
     chain = gap(session, started_s=10.0, tokens=tokens, arrival_s=10.0 - busy_s)
     policy.observe(admitted(session, 0.0))
@@ -68,10 +68,11 @@ def test_eviction_is_typed() -> None:
     inactive, idle, idler = (acting(policy, s, t, 400) for s, t in [("i", 1.0), ("d", 9.0), ("e", 4.0)])
     list(policy.tick([inactive], Server(20.0, running_tokens=400, room={"dram": 0})))
     busy = acting(policy, "b", 3.0, 100)
-    policy.observe(GapEnded(busy, 5.0))  # type: ignore[arg-type]
+    policy.observe(GapEnded(busy, 5.0))
+    busy = busy._replace(in_gap=False)
     chains, server = [busy, idle, inactive, idler], Server(20.0)
-    assert policy.rank("hbm", chains, server) == [inactive, idler, idle, busy]  # type: ignore[arg-type]
-    assert policy.rank("dram", chains, server) == [inactive, busy, idler, idle]  # type: ignore[arg-type]
+    assert policy.rank("hbm", chains, server) == [inactive, idler, idle, busy]
+    assert policy.rank("dram", chains, server) == [inactive, busy, idler, idle]
 
 
 def test_leap_equals_step() -> None:

@@ -12,7 +12,8 @@ class ChainView(NamedTuple):
     """The KV of one session on one instance, while its tools run.
 
     `tokens` of context are worth keeping; `kept_tokens` says how many of them each tier holds
-    (HBM, cached or pinned, under "hbm"). Past gaps are this session's own, oldest first.
+    (HBM, cached or pinned, under "hbm"). Past gaps are this session's own, oldest first. Only `rank` is shown
+    chains that are not `in_gap`: of sessions whose next turn is ready, or runs.
     """
 
     program_id: str
@@ -27,6 +28,7 @@ class ChainView(NamedTuple):
     gap_started_s: float
     past_gaps_s: tuple[float, ...]
     hints: Mapping[str, object]
+    in_gap: bool = True
 
 
 class ServerView(Protocol):

@@ -68,14 +68,9 @@ class Mori:
 
     def rank(self, tier: str, chains: Sequence[ChainView], server: ServerView) -> list[ChainView]:
         """HBM loses inactive, idle, busy sessions, in this order; the CPU inactive, busy, idle ones."""
-        idle_class, busy_class = (1, 2) if tier == "hbm" else (2, 1)
-        inactive = ("inactive", "cpu") if tier == "hbm" else ("inactive",)
-
-        def order(chain: ChainView) -> tuple[int, float]:
-            session = session_of(chain)
-            if not self.idleness.in_gap(session):
-                return busy_class, 0.0
-            first = self._tiers[session] in inactive
-            return 0 if first else idle_class, -self.idleness.of(chain, server.now_s)
-
-        return sorted(chains, key=order)
+        left = ("inactive", "cpu") if tier == "hbm" else ("inactive",)
+        gaps = sorted([c for c in chains if c.in_gap], key=lambda c: -self.idleness.of(c, server.now_s))
+        inactive = [c for c in gaps if self._tiers.get(session_of(c)) in left]
+        idle = [c for c in gaps if self._tiers.get(session_of(c)) not in left]
+        busy = [c for c in chains if not c.in_gap]
+        return inactive + (idle + busy if tier == "hbm" else busy + idle)

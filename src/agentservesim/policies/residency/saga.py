@@ -7,17 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from agentservesim.policies.bounds import above, at_least, share
-from agentservesim.policies.protocols import (
-    CACHE,
-    ChainView,
-    Event,
-    GapEnded,
-    Placement,
-    ProgramEnded,
-    ServerView,
-)
+from agentservesim.policies.protocols import CACHE, ChainView, Event, GapEnded, Placement, ServerView
 from agentservesim.policies.residency.gaps import LogNormals
-from agentservesim.policies.residency.idleness import Session, session_of
 from agentservesim.policies.residency.survival import Survival
 
 
@@ -44,11 +35,9 @@ class Saga:
         share(self, "smoothing")
         self._gaps = LogNormals(self.smoothing)
         self.survival = Survival()
-        self._returned: set[Session] = set()
 
     def place(self, chain: ChainView, server: ServerView) -> Placement:
         """Pin for the tool's 95th percentile, down to half of it as HBM fills from 70 to 90 %."""
-        self._returned.discard(session_of(chain))
         use = 1 - server.free_tokens / server.pool_tokens
         pressure = min(max((use - 0.7) / 0.2, 0.0), 1.0)
         until_s = chain.gap_started_s + self.ttl_s(chain.tools) * (1 - 0.5 * pressure)
@@ -64,13 +53,10 @@ class Saga:
         self.survival.observe(event)
         if isinstance(event, GapEnded):
             self._gaps.add(event.chain.tools, event.gap_s)
-            self._returned.add(session_of(event.chain))
-        elif isinstance(event, ProgramEnded):
-            self._returned = {session for session in self._returned if session[0] != event.program_id}
 
     def rank(self, tier: str, chains: Sequence[ChainView], server: ServerView) -> list[ChainView]:
         """Sessions in their gap, highest score first; those that are back are left to LRU."""
-        away = [c for c in chains if c[:2] not in self._returned]
+        away = [c for c in chains if c.in_gap]
         now_s = server.now_s
         ages = [now_s - c.gap_started_s for c in away]
         sizes = [c.kept_tokens[tier] for c in away]
