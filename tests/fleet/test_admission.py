@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import pytest
@@ -112,6 +113,18 @@ def test_ticks_ask_about_everybody_and_keep_a_run_alive() -> None:
     assert served.now_ps == 5 * S
 
 
+def test_a_tick_may_say_about_whom() -> None:
+    class Picks(Ticks):
+        def review(self, fleet: FleetView) -> Any:
+            super().review(fleet)
+            return [("b", "b")] if self.open else []
+
+    policy = Picks(lambda turn, fleet: ADMIT if policy.open else Hold(until_s=inf))
+    with pytest.raises(InputError, match="holds 1 turns for good, the first of program 'a'"):
+        serve(policy, chain("a", [1]), chain("b", [1]))
+    assert policy.asked == [(0, "a", 0), (0, "b", 0), (4, "b", 0)]
+
+
 @dataclass
 class Listens:
     events: list[AdmissionEvent] = field(default_factory=list)
@@ -179,12 +192,23 @@ def test_dispatch_triggers_fire_when_the_client_sends() -> None:
         (lambda t, f: "yes", r"admission Says: admit\(\) of program 'a' returned 'yes'; it must be an Admit"),
         (lambda t, f: Hold(until_s=float("nan")), "admission Says: until_s is nan; it must be a time"),
         (lambda t, f: Hold(), "admission Says holds 1 turns for good, the first of program 'a'"),
+        (lambda t, f: Hold(until_s=inf), "admission Says holds 1 turns for good, the first of program 'a'"),
         (lambda t, f: Hold(until_s=f.now_s + 9999), "admission Says holds 1 turns for good"),
     ],
 )
 def test_who_answers_nonsense_is_named(answer: Any, fault: str) -> None:
     with pytest.raises(InputError, match=fault):
         serve(Says(answer), chain("a", [1]))
+
+
+def test_a_review_names_sessions_or_nobody() -> None:
+    class Counts(Ticks):
+        def review(self, fleet: FleetView) -> Any:
+            return 3
+
+    fault = r"admission Counts: review\(\) returned 3; it must be sessions to ask about again, or None"
+    with pytest.raises(InputError, match=fault):
+        serve(Counts(lambda t, f: Hold(until_s=100.0)), chain("a", [1]))
 
 
 def test_a_bad_tick_is_refused() -> None:

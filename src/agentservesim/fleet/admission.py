@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from math import isfinite
+from math import inf
 from typing import Any
 
 from agentservesim.fleet.orchestrator import ProgramRun
@@ -26,6 +26,8 @@ from agentservesim.policies.protocols import (
     TurnEnded,
     TurnView,
 )
+
+Session = tuple[str, str]
 
 LONGEST_IDLE_PS = 86_400 * PS_PER_S
 """Turns that are held for a day while nothing runs are held for good."""
@@ -48,15 +50,21 @@ class FleetState:
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """A turn that is ready, and, once it `waits`, the timer at which its policy wants to be asked again."""
+    """A turn that is ready, and when its policy wants to be asked again: at the `timer`, or, if it is
+    `untimed`, whenever a turn ends."""
 
     number: int
     run: ProgramRun
     turn: Turn
     gap_ps: int
     ready_ps: int
-    waits: bool = False
+    untimed: bool = False
     timer: Timer | None = None
+
+    @property
+    def session(self) -> Session:
+        """Program id and session id."""
+        return self.run.program.id, self.turn.session_id
 
 
 class Gate:
@@ -119,7 +127,7 @@ class Gate:
             if ends:
                 self._call("observe", name, ProgramEnded(name, len(run.program.turns)))
         if self._untimed:
-            self._ask_again(lambda held: held.timer is None)
+            self._ask_again(lambda held: held.untimed)
 
     def prefilled(self, event: Prefilled) -> None:
         """A turn's first token is out."""
@@ -145,8 +153,19 @@ class Gate:
     # ---- asking -------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        self._call("review", "", self._fleet)
-        self._ask_again(lambda held: True)
+        wanted = self._reviewed()
+        self._ask_again(lambda held: wanted is None or held.run.rejected or held.session in wanted)
+        if self._line:
+            self._check_idle(next(iter(self._line.values())))
+
+    def _reviewed(self) -> set[Session] | None:
+        """Have the policy look at the fleet; returns whose turns to ask about again, None for everybody's."""
+        answer = self._call("review", "", self._fleet)
+        if answer is None or isinstance(answer, Iterable):
+            return None if answer is None else set(answer)
+        raise InputError(
+            f"{self._name}: review() returned {answer!r}; it must be sessions to ask about again, or None"
+        )
 
     def _ask_again(self, wanted: Callable[[Held], bool]) -> None:
         """Ask about those in line that are wanted, in order, until one blocks the others."""
@@ -204,26 +223,30 @@ class Gate:
 
     def _wait(self, held: Held, answer: Hold) -> None:
         """Note when to ask again."""
-        now, until = self._kernel.now, answer.until_s
-        idle_ps = now - max(self._moved_ps, held.ready_ps)
+        until = answer.until_s
+        self._check_idle(held)
+        if until is None:
+            held.untimed = True
+            self._untimed += 1
+        elif not isinstance(until, (int, float)) or not until > -inf:
+            raise InputError(f"{self._name}: until_s is {until!r}; it must be a time in seconds, or None")
+        elif until < inf:
+            held.timer = self._kernel.at(max(to_ps(until), self._kernel.now + 1), self._time_is_up, held)
+
+    def _check_idle(self, held: Held) -> None:
+        """Raises InputError if a turn is held for good."""
+        idle_ps = self._kernel.now - max(self._moved_ps, held.ready_ps)
         if idle_ps > LONGEST_IDLE_PS and not any(instance.load for instance in self._fleet.instances):
             self._line.setdefault(held.number, held)
             self.check_empty()
-        held.waits = True
-        if until is None:
-            self._untimed += 1
-            return
-        if not (isinstance(until, (int, float)) and isfinite(until)):
-            raise InputError(f"{self._name}: until_s is {until!r}; it must be a time in seconds, or None")
-        held.timer = self._kernel.at(max(to_ps(until), now + 1), self._time_is_up, held)
 
     def _wake(self, held: Held) -> None:
         """Forget when to ask again."""
         if held.timer is not None:
             self._kernel.cancel(held.timer)
-        elif held.waits:
+        elif held.untimed:
             self._untimed -= 1
-        held.waits, held.timer = False, None
+        held.untimed, held.timer = False, None
 
     def _call(self, name: str, program_id: str, *arguments: object) -> Any:
         try:

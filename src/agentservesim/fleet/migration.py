@@ -14,7 +14,7 @@ from agentservesim.kernel import Kernel
 from agentservesim.kv.links import Network
 from agentservesim.kv.residency import Chain, Residency, Session
 from agentservesim.model import InputError, Turn, first_tokens
-from agentservesim.policies.asking import FAULTS, fault_of, tick_ps
+from agentservesim.policies.asking import FAULTS, attribute, fault_of, tick_ps
 from agentservesim.policies.protocols import Migration, Move, Pause, Replicate, Restore
 
 
@@ -55,7 +55,8 @@ class Migrations:
         self._busy_ps = 0
         self._seen = replace(fleet)
         every_ps = tick_ps(policy, self._name)
-        self.watches = getattr(policy, "rebalance", None) is not None and every_ps > 0
+        may = attribute(policy, "rebalance", self._name) is not None
+        self.watches = may and every_ps > 0 and attribute(policy, "rebalances", self._name, True)
         if self.watches:
             kernel.every(every_ps, self._tick, lambda: fleet.held > 0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from agentservesim.policies.protocols import (
     ADMIT,
@@ -21,6 +22,8 @@ from agentservesim.policies.protocols import (
 )
 from agentservesim.policies.residency.idleness import Session, session_of
 from agentservesim.policies.residency.mori import Mori
+
+UNTIL_REVIEWED = Hold(until_s=inf)
 
 
 @dataclass
@@ -46,13 +49,14 @@ class MoriGate(Mori):
             if first:
                 self._let_in(session)
         if session in self._line:
-            return Hold(until_s=fleet.now_s + self.tick_s)
+            return UNTIL_REVIEWED
         self._away.pop(session, None)
         self._here[session] = turn.prompt_tokens
         return ADMIT
 
-    def review(self, fleet: FleetView) -> None:
+    def review(self, fleet: FleetView) -> list[Session]:
         """Give room: returning sessions first, small ones first."""
+        given = []
         room = self._room(fleet)
         idle = not any(instance.load for instance in fleet.instances)
         for session in sorted(self._line, key=lambda session: self._line[session]):
@@ -61,6 +65,8 @@ class MoriGate(Mori):
                 room, idle = room - tokens, False
                 self._here[session] = tokens
                 self._let_in(session)
+                given.append(session)
+        return given
 
     def place(self, chain: ChainView, server: ServerView) -> Placement:
         """Note the context."""

@@ -39,7 +39,7 @@ class Admit:
 class Hold:
     """The turn waits.
 
-    until_s: when to ask again; None is whenever a turn ends. All are asked about after each tick.
+    until_s: when to ask again; None is whenever a turn ends, infinity is no sooner than after a tick.
     blocks: those that have waited less long are not asked about either, until this one is let in.
     """
 
@@ -75,8 +75,9 @@ AdmissionEvent = Prefilled | TurnEnded | ProgramEnded
 class Admission(Protocol):
     """Decides when the servers take on a turn that is ready.
 
-    Optional: `observe(event)`; `tick_s` with `review(fleet)`, called every `tick_s` seconds, after which all
-    held turns are asked about again, the longest held first.
+    Optional: `observe(event)`; `tick_s` with `review(fleet)`, called every `tick_s` seconds, after which
+    held turns are asked about again, the longest held first: those of the sessions (program id, session id)
+    that it returns, or all if it returns None.
     """
 
     def admit(self, program: ProgramView, turn: TurnView, fleet: FleetView) -> Admit | Hold | Reject:

@@ -129,7 +129,8 @@ class Router(Protocol):
 
     Optional methods: `begin(instances, seed)`, called once with the number of instances, for routers that
     draw at random (from `agentservesim.random.stream`); `observe(event)`, told of `Prefilled` and `Replied`;
-    `tick_s` with `rebalance(fleet)`, which yields `Move`, `Replicate`, `Pause` and `Restore`;
+    `tick_s` with `rebalance(fleet)`, which yields `Move`, `Replicate`, `Pause` and `Restore`; `rebalances`,
+    False if, as far as `begin` told, it never will;
     `looks_ahead(turn)`, asked when a turn is done: whether what is known of its session's next prompt, the
     prompt and the reply as it will be sent back, is to be computed at its instance.
     """

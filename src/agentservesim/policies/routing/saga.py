@@ -44,10 +44,13 @@ class SagaRouter:
                 return Choice(turn.home, loads)
         return Choice(min(range(len(loads)), key=lambda i: (loads[i], instances[i].load)), loads)
 
+    @property
+    def rebalances(self) -> bool:
+        """A lone instance has nobody to steal from."""
+        return len(self._was_empty) > 1
+
     def rebalance(self, fleet: FleetView) -> Iterator[Move]:
-        """One turn for the first instance that has nothing to admit; a lone one has nobody to steal from."""
-        if len(self._was_empty) < 2:
-            return
+        """One turn for the first instance that has nothing to admit."""
         empty = [instance.waiting == 0 for instance in fleet.instances]
         before, self._was_empty = self._was_empty, empty
         if all(empty) or not any(empty):
