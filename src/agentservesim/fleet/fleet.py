@@ -383,7 +383,7 @@ class Fleet:
         if chain is None:
             before = run.chains.get(turn.session_id)
             chain = Chain(session, run.start_ps) if before is None else before.elsewhere()
-            residency.chains[session] = chain
+            residency.roll.add(chain)
         run.chains[turn.session_id] = chain
         chain.path, chain.turns_done = turn.path, chain.turns_done + 1
         chain.blocks = blocks

@@ -92,7 +92,7 @@ class Migrations:
             chain.path = first_tokens(turn.path, turn.prompt_tokens)
             chain.blocks = (turn.prompt_tokens - 1) // self._servers[goal].spec.engine.block_size
             if at.bring(chain, self._residencies[source], self._network, keep=True):
-                at.chains[session] = chain
+                at.roll.add(chain)
 
     # ---- what the policy says -----------------------------------------------------------------
 

@@ -27,6 +27,7 @@ class Advice:
         self._policy = policy
         self._name = f"residency {type(policy).__name__}"
         self.ranks = self._part("rank") is not None
+        self.ranks_gaps = bool(self._part("ranks_gaps"))
         self.resumes = self._part("resume") is not None
         self.observes = self._part("observe") is not None
         self._known = (HBM, *WORDS, *tiers)

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 
 from agentservesim.kernel import Kernel
 from agentservesim.kv.extents import freed_by
@@ -129,10 +130,14 @@ class Pins:
 
     def open_valve(self) -> bool:
         """Nothing can go on: break a pin. False if there is none."""
-        ready = [pin for pin in self._pins if not pin.loading]
+        ready = [
+            (not pin.hard, chain.in_gap, pin.until_ps, chain.session, pin)
+            for pin, chain in self._pins.items()
+            if not pin.loading
+        ]
         if not ready:
             return False
-        self._break(max(ready, key=lambda pin: (not pin.hard, self._pins[pin].in_gap, self._deadline(pin))))
+        self._break(max(ready, key=itemgetter(0, 1, 2, 3))[-1])
         return True
 
     def _break(self, pin: Pin, forced: bool = True) -> None:

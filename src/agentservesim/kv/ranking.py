@@ -49,8 +49,6 @@ class Ranking:
         """`blocks` blocks with content are about to be evicted; returns how many were chosen."""
         if self._asked_ps != self._kernel.now:
             self._ask()
-        for sharer in self._sharers:
-            sharer.prefixes.follow(sharer.chains.values())
         gone: set[Chain] = set()
         chosen: list[Choice] = []
         order, ended = self._in_order(gone), self._ended
@@ -72,7 +70,8 @@ class Ranking:
     def _ask(self) -> None:
         """Have the policy put the chains in order."""
         self._asked_ps = self._kernel.now
-        views = [view for sharer in self._sharers for view in sharer.views()]
+        gaps = self._advice.ranks_gaps
+        views = [view for sharer in self._sharers for view in sharer.roll.views(gaps) if view.tokens]
         self._order = self._advice.rank(self._tier, views, self._sharers[0].server)
 
     def _in_order(self, gone: Set[Chain]) -> Iterator[Chain]:
@@ -85,7 +84,7 @@ class Ranking:
 
     def _choose(self, path: Path, end: int, gone: Set[Chain], chosen: list[Choice]) -> int:
         """Choose a chain's blocks behind what it shares with those that stay; returns how many are free."""
-        shared = max([sharer.prefixes.shared_tokens(path, gone) for sharer in self._sharers])
+        shared = max([sharer.roll.shared_tokens(path, gone) for sharer in self._sharers])
         first = min(shared // self._pool.block_size, end)
         hit = self._pool.lookup(path, end, first)
         if hit.free:

@@ -24,8 +24,8 @@ from agentservesim.kv.ledger import Ledger
 from agentservesim.kv.links import Network
 from agentservesim.kv.pins import Pins
 from agentservesim.kv.pool import BlockPool, Hit, Holding
-from agentservesim.kv.prefixes import Prefixes
 from agentservesim.kv.ranking import Ranking
+from agentservesim.kv.roll import Roll
 from agentservesim.kv.sessions import FOREVER, Chain, Kept, ResidencyRecord, Session, TransferRecord, Views
 from agentservesim.kv.spill import Hits, Spill
 from agentservesim.kv.ticks import Ticks
@@ -75,8 +75,9 @@ class Residency:
         self.layerwise = layerwise
         self.server: ServerView
         self.break_even: BreakEven
-        self.chains: dict[Session, Chain] = {}
-        self.prefixes = Prefixes()
+        self._advice = Advice(policy, [tier.name for tier in tiers])
+        self.roll = Roll(self.view, self._advice.ranks)
+        self.chains = self.roll.chains
         self.pool = pool
         self._pools = {HBM: pool} | {tier.name: tier.pool for tier in tiers}
         self.ledger = Ledger(index, kernel, list(self._pools.values()), catch_up)
@@ -90,9 +91,8 @@ class Residency:
         self._shape = shape
         self._wake = wake
         self._catch_up = catch_up
-        self._advice = Advice(policy, [tier.name for tier in tiers])
         self._hits = Hits(self._advice.min_hits)
-        self._in_gap = Views(lambda: [self.view(chain) for chain in self.chains.values() if chain.in_gap])
+        self._in_gap = Views(lambda: self.roll.views(gaps=True))
         self._ticks = Ticks(index, kernel, self._advice, self.tick)
         self.pins.on_break.append(self._broken)
         for tier in tiers:
@@ -128,9 +128,8 @@ class Residency:
             oracle.next_use_s.pop(chain.session, None)
             if next_use_ps is not None:
                 oracle.next_use_s[chain.session] = to_s(next_use_ps)
-        chain.in_gap = True
+        self.roll.gap_starts(chain)
         chain.gap_started_ps = self._kernel.now
-        chain.seen = None
         before, chain.pin = chain.pin, None
         self._place(chain)
         if before is not None:
@@ -147,8 +146,7 @@ class Residency:
             self._advice.observe(GapEnded(self.view(chain), gap_s))
             self._ticks.heard()
         chain.past_gaps_s.append(gap_s)
-        chain.seen = None
-        chain.in_gap = False
+        self.roll.gap_ends(chain)
         chain.then = ()
 
     def returns(self, session: Session, here: bool) -> None:
@@ -183,11 +181,9 @@ class Residency:
 
     def forget(self, session: Session) -> None:
         """The session is over, or goes on elsewhere: LRU gets what it left."""
-        chain = self.chains.pop(session, None)
+        chain = self.roll.remove(session)
         if chain is not None:
             self._supersede(chain)
-            chain.in_gap, chain.seen = False, None
-            self.prefixes.leave(chain)
             self.pins.unpin(chain)
 
     def program_ends(self, program_id: str, turns: int) -> None:
@@ -295,7 +291,8 @@ class Residency:
         if before is None:
             return
         self.forget(session)
-        chain = self.chains[session] = before.elsewhere()
+        chain = before.elsewhere()
+        self.roll.add(chain)
         source.forget(session)
         comes = network is not None and self.bring(chain, source, network, keep=False)
         if chain.in_gap and not comes:
@@ -314,7 +311,7 @@ class Residency:
 
         Turns of its session wait for what is on its way. False if there is nothing to send.
         """
-        chain.seen = None
+        self.roll.follow(chain)
         self._wake()
         source._wake()
         there = source.pool.lookup(chain.path, chain.blocks)
@@ -372,10 +369,6 @@ class Residency:
                 chain.in_gap,
             )
         return chain.seen
-
-    def views(self) -> list[ChainView]:
-        """What the policy sees of all sessions that left something here."""
-        return [chain.seen or self.view(chain) for chain in self.chains.values() if chain.blocks]
 
     def holdings(self, pool: BlockPool) -> list[Holding]:
         """Everything that this model holds of a pool: pins and copies."""

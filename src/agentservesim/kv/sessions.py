@@ -41,7 +41,7 @@ class Chain:
 
     `going_down` has the holdings of the copies that are on their way to a tier, by its name; `then` names the
     tiers that it is copied to after that one. `seen` is what the policy sees of it, while that is up to date;
-    `followed` the path as `Prefixes` knows it.
+    `followed` is the path as the `Roll` knows it, `number` counts its chains.
     `soon` counts how often in a row the policy wanted to be asked again at once.
     `hits`, what it was told each tier has, is there while the policy is asked and what it answers is done.
     """
@@ -56,6 +56,7 @@ class Chain:
     gap_started_ps: int = -1
     past_gaps_s: list[float] = field(default_factory=list)
     in_gap: bool = False
+    number: int = 0
     soon: int = 0
     pin: Pin | None = None
     coming_up: Pin | None = None

@@ -75,12 +75,6 @@ def test_the_score_weighs_age_reuse_and_size() -> None:
     assert Saga(size=0.1).rank("hbm", [recent, large, old], Server(now_s=10.0))[0] is old
 
 
-def test_a_session_that_is_back_is_not_ranked() -> None:
-    a, b = gap("a"), gap("b")
-    assert Saga().rank("hbm", [a, b], Server(now_s=5.0)) == [a, b]
-    assert Saga().rank("hbm", [a._replace(in_gap=False), b], Server(now_s=5.0)) == [b]
-
-
 def test_leap_equals_step() -> None:
     assert run(Saga()).same_as(run(Saga(), leap=False))
     assert run(Saga()).turns != run(Saga(cold_s=0.0, cap_s=1e-3)).turns

@@ -153,7 +153,8 @@ class Residency(Protocol):
     (chain, placement) pairs every `tick_s` seconds; `next_tick_s(instance)`, which says from when on it may
     have some (None is never), so that ticks before that are left out: it is asked when the policy has placed
     or ticked, a gap has ended or a pin was broken; `rank(tier, chains, server)`, which sorts the chains of a
-    tier by what to evict first; `resume(chain, hits, server)`, which says how many tokens to load from below
+    tier by what to evict first (those it leaves out are left to LRU), and is shown only those in their gaps
+    if `ranks_gaps` is True; `resume(chain, hits, server)`, which says how many tokens to load from below
     when the turn is back (hits: tokens at hand up to each tier).
     """
 

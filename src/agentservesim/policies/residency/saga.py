@@ -28,6 +28,7 @@ class Saga:
     reuse: float = 0.5
     size: float = 0.2
     wants: ClassVar[Mapping[str, str]] = {"tools": "all gaps are of one kind"}
+    ranks_gaps: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         at_least(self, 0, "cold_s", "recency", "reuse", "size")
@@ -55,16 +56,15 @@ class Saga:
             self._gaps.add(event.chain.tools, event.gap_s)
 
     def rank(self, tier: str, chains: Sequence[ChainView], server: ServerView) -> list[ChainView]:
-        """Sessions in their gap, highest score first; those that are back are left to LRU."""
-        away = [c for c in chains if c.in_gap]
+        """Highest score first."""
         now_s = server.now_s
-        ages = [now_s - c.gap_started_s for c in away]
-        sizes = [c.kept_tokens[tier] for c in away]
+        ages = [now_s - c.gap_started_s for c in chains]
+        sizes = [c.kept_tokens[tier] for c in chains]
         oldest, largest = max(ages, default=0.0) or 1.0, max(sizes, default=0) or 1
         scores = [
             self.recency * age / oldest
             + self.reuse * (1 - self.survival.after(c.turns_done))
             + self.size * size / largest
-            for c, age, size in zip(away, ages, sizes, strict=True)
+            for c, age, size in zip(chains, ages, sizes, strict=True)
         ]
-        return [away[i] for i in sorted(range(len(away)), key=lambda i: -scores[i])]
+        return [chains[i] for i in sorted(range(len(chains)), key=lambda i: -scores[i])]

@@ -37,6 +37,8 @@ class SagaRouter:
 
     def route(self, turn: TurnView, instances: Sequence[InstanceView], now_s: float) -> Choice:
         """Home, or the lowest load, of equals the one with the fewest unfinished turns."""
+        if len(instances) < 2:
+            return Choice(0)
         loads = [1 - instance.free_blocks / instance.num_blocks for instance in instances]
         if turn.home is not None and loads[turn.home] < self.most_load:
             hit = instances[turn.home].hit_tokens(turn.path)
