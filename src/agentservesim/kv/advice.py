@@ -86,7 +86,10 @@ class Advice:
 
     def resume(self, chain: ChainView, hits: Mapping[str, int], server: ServerView) -> int:
         """Tokens to load for a turn that is back."""
-        tokens = self._call("resume", chain.program_id, chain, hits, server)
+        try:
+            tokens = self._policy.resume(chain, hits, server)
+        except FAULTS as error:
+            raise self._failed("resume", chain.program_id, error) from error
         if not isinstance(tokens, Real) or not isfinite(tokens):
             raise InputError(
                 f"{self._name}: resume() of program '{chain.program_id}' returned {tokens!r}; "
@@ -96,8 +99,11 @@ class Advice:
 
     def observe(self, event: Event) -> None:
         """Tell the policy what happened."""
-        program = event.chain.program_id if isinstance(event, GapEnded) else event.program_id
-        self._call("observe", program, event)
+        try:
+            self._policy.observe(event)
+        except FAULTS as error:
+            program = event.chain.program_id if isinstance(event, GapEnded) else event.program_id
+            raise self._failed("observe", program, error) from error
 
     def _listed(self, name: str, must: str, *arguments: object) -> list[Any]:
         try:
@@ -107,12 +113,6 @@ class Advice:
         except FAULTS as error:
             raise self._failed(name, "", error) from error
         raise InputError(f"{self._name}: {name}() returned {answer!r}; it must be {must}")
-
-    def _call(self, name: str, program: str, *arguments: object) -> Any:
-        try:
-            return getattr(self._policy, name)(*arguments)
-        except FAULTS as error:
-            raise self._failed(name, program, error) from error
 
     def _failed(self, name: str, program: str, error: BaseException) -> InputError:
         whose = f" of program '{program}'" if program else ""

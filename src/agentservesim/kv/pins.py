@@ -12,7 +12,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import itemgetter
+from heapq import heappop, heappush
+from itertools import count
 
 from agentservesim.kernel import Kernel
 from agentservesim.kv.extents import freed_by
@@ -45,7 +46,8 @@ class Pins:
         self._freed = freed
         self._changed = changed
         self._pins: dict[Pin, Chain] = {}
-        self._first_ps = FOREVER
+        self._deadlines: list[tuple[int, int, Pin]] = []
+        self._numbers = count()
 
     def hold(self, chain: Chain, hit: Hit, until_ps: int, hard: bool) -> Pin:
         """Pin what a chain has in HBM."""
@@ -56,7 +58,7 @@ class Pins:
         pin.claimed = before - self._pool.free
         self._pool.pinned += pin.claimed
         self._pins[pin] = chain
-        self._first_ps = min(self._first_ps, until_ps)
+        self._note_deadline(pin)
         return pin
 
     def unpin(self, chain: Chain) -> None:
@@ -86,7 +88,11 @@ class Pins:
         """Give a pin another deadline."""
         pin.until_ps, pin.hard = until_ps, hard
         self._pins[pin].seen = None
-        self._first_ps = min(self._first_ps, until_ps)
+        self._note_deadline(pin)
+
+    def _note_deadline(self, pin: Pin) -> None:
+        if pin.until_ps < FOREVER:
+            heappush(self._deadlines, (pin.until_ps, next(self._numbers), pin))
 
     def may_free(self, blocks: int) -> bool:
         """Whether the pins that have expired hold as many blocks alone."""
@@ -96,12 +102,14 @@ class Pins:
         return freed_by(holdings) >= blocks
 
     def _expired(self) -> list[Pin]:
-        """The pins whose time is up; `_first_ps` is no later than the deadline of any."""
-        now = self._kernel.now
-        if now < self._first_ps:
-            return []
-        self._first_ps = min([pin.until_ps for pin in self._pins], default=FOREVER)
-        return [pin for pin in self._pins if pin.until_ps <= now] if self._first_ps <= now else []
+        """The pins whose time is up. Deadlines that pins have no more are dropped as they come up."""
+        now, deadlines = self._kernel.now, self._deadlines
+        while deadlines and deadlines[0][0] <= now:
+            until_ps, _, first = deadlines[0]
+            if first in self._pins and first.until_ps == until_ps:
+                return [pin for pin in self._pins if pin.until_ps <= now]
+            heappop(deadlines)
+        return []
 
     def reclaim(self, blocks: int, running: bool) -> bool:
         """Free `blocks` blocks by giving up pins, if they are enough for that; True if it was done.
@@ -117,10 +125,12 @@ class Pins:
             order += sorted(soft, key=self._deadline, reverse=True)
         if not order:
             return False
-        # One is enough nearly always, and soon counted.
-        freed = (freed_by([pin.holding for pin in some]) for some in (order[:1], order))
-        if not any(count >= blocks for count in freed):
-            return False
+        # A few are enough nearly always, and soon counted.
+        few = 1
+        while freed_by([pin.holding for pin in order[:few]]) < blocks:
+            if few >= len(order):
+                return False
+            few *= 4
         enough = self._pool.free + blocks
         for pin in order:
             if self._pool.free >= enough:
@@ -130,14 +140,12 @@ class Pins:
 
     def open_valve(self) -> bool:
         """Nothing can go on: break a pin. False if there is none."""
-        ready = [
-            (not pin.hard, chain.in_gap, pin.until_ps, chain.session, pin)
-            for pin, chain in self._pins.items()
-            if not pin.loading
-        ]
+        ready = [pin for pin in self._pins if not pin.loading]
         if not ready:
             return False
-        self._break(max(ready, key=itemgetter(0, 1, 2, 3))[-1])
+        ready = [pin for pin in ready if not pin.hard] or ready
+        ready = [pin for pin in ready if self._pins[pin].in_gap] or ready
+        self._break(max(ready, key=self._deadline))
         return True
 
     def _break(self, pin: Pin, forced: bool = True) -> None:

@@ -87,14 +87,15 @@ class LogNormals:
 
     def add(self, tools: Sequence[str], gap_s: float) -> None:
         """A gap after these tools has ended."""
-        value, a = math.log(max(gap_s, 1e-3)), self._smoothing
-        mean, variance = self._fits.get(frozenset(tools), (value, 0.0))
+        value, a, together = math.log(max(gap_s, 1e-3)), self._smoothing, frozenset(tools)
+        mean, variance = self._fits.get(together, (value, 0.0))
         off = value - mean
-        self._fits[frozenset(tools)] = mean + a * off, (1 - a) * (variance + a * off * off)
+        self._fits[together] = mean + a * off, (1 - a) * (variance + a * off * off)
 
     def p95_s(self, tools: Sequence[str], most_s: float) -> float | None:
         """exp(mean + 1.645 deviations), at most `most_s`; None before the first gap."""
-        if frozenset(tools) not in self._fits:
+        fit = self._fits.get(frozenset(tools))
+        if fit is None:
             return None
-        mean, variance = self._fits[frozenset(tools)]
+        mean, variance = fit
         return math.exp(min(mean + Z95 * math.sqrt(variance), math.log(most_s)))
