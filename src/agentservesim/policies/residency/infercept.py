@@ -88,6 +88,7 @@ class InferCept:
                 placement = Placement(self.tier)
             elif self.preserve and margin >= 0:
                 one.good_for(None if swaps else margin, now_s, running, self.period_s)
+                self._shelves[server.index].look(one)
                 if not one.pinned:
                     one.pinned = True
                     yield one.chain, Placement("hbm")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
 from math import inf
 
 from agentservesim.policies.protocols import ChainView, PinBroken, ServerView
@@ -14,6 +16,7 @@ class Preserved:
     """A context, how long it takes to compute it alone, and whether its pin holds.
 
     It is decided on again at `look_s`, or when the `fewest` tokens seen to run since are fewer than `enough`.
+    Its shelf has `noted_s` down for it.
     """
 
     chain: ChainView
@@ -22,6 +25,12 @@ class Preserved:
     look_s: float = 0.0
     enough: float = 0.0
     fewest: float = inf
+    noted_s: float | None = None
+
+    @property
+    def due_s(self) -> float:
+        """From when on it is to be decided on."""
+        return 0.0 if self.fewest < self.enough else self.look_s
 
     def wastes(self, gap_s: float, running: float) -> tuple[float, float]:
         """Token-seconds wasted by preserving it for so long, and by computing it again in chunks.
@@ -44,14 +53,21 @@ class Preserved:
 
 
 class Shelf(dict[Session, Preserved]):
-    """What is preserved on one instance."""
+    """What is preserved on one instance, and in what order it is to be decided on."""
+
+    def __init__(self) -> None:
+        self._looks: list[tuple[float, int, Preserved]] = []
+        self._numbers = count()
 
     def put(self, chain: ChainView, recompute_s: float, running: int) -> Preserved:
         """A turn ended, `running` tokens still run, and its context is preserved to begin with."""
         for one in self.values():
             if running < one.fewest:
                 one.fewest = running
+                if running < one.enough:
+                    self.look(one)
         one = self[session_of(chain)] = Preserved(chain, recompute_s)
+        self.look(one)
         return one
 
     def broken(self, event: PinBroken) -> None:
@@ -59,12 +75,25 @@ class Shelf(dict[Session, Preserved]):
         one = self.get((event.program_id, event.session_id))
         if one is not None:
             one.pinned, one.look_s = False, 0.0
+            self.look(one)
+
+    def look(self, one: Preserved) -> None:
+        """Something may have to be decided on at another time than before."""
+        due_s = one.due_s
+        if due_s != one.noted_s:
+            one.noted_s = due_s
+            heappush(self._looks, (due_s, next(self._numbers), one))
 
     @property
     def due_s(self) -> float | None:
         """From when on something is to be decided on; None if nothing ever is."""
-        due_s = [0.0 if one.fewest < one.enough else one.look_s for one in self.values()]
-        return min(due_s, default=None)
+        looks = self._looks
+        while looks:
+            due_s, _, one = looks[0]
+            if one.due_s == due_s and self.get(session_of(one.chain)) is one:
+                return due_s
+            heappop(looks)
+        return None
 
     def due(self, now_s: float) -> list[Preserved]:
         """What is to be decided on now."""
