@@ -97,9 +97,7 @@ class Pins:
     def may_free(self, blocks: int) -> bool:
         """Whether the pins that have expired hold as many blocks alone."""
         holdings = [pin.holding for pin in self._expired()]
-        if sum(holding.blocks for holding in holdings) < blocks:
-            return False
-        return freed_by(holdings) >= blocks
+        return sum([holding.blocks for holding in holdings]) >= blocks and freed_by(holdings) >= blocks
 
     def _expired(self) -> list[Pin]:
         """The pins whose time is up. Deadlines that pins have no more are dropped as they come up."""

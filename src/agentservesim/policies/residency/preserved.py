@@ -15,8 +15,8 @@ from agentservesim.policies.residency.idleness import Session, session_of
 class Preserved:
     """A context, how long it takes to compute it alone, and whether its pin holds.
 
-    It is decided on again at `look_s`, or when the `fewest` tokens seen to run since are fewer than `enough`.
-    Its shelf has `noted_s` down for it.
+    It is decided on again at `look_s`, or when the `fewest` tokens seen to run since are fewer than `enough`:
+    at `due_s`, which its shelf keeps up to date.
     """
 
     chain: ChainView
@@ -25,12 +25,7 @@ class Preserved:
     look_s: float = 0.0
     enough: float = 0.0
     fewest: float = inf
-    noted_s: float | None = None
-
-    @property
-    def due_s(self) -> float:
-        """From when on it is to be decided on."""
-        return 0.0 if self.fewest < self.enough else self.look_s
+    due_s: float = inf
 
     def wastes(self, gap_s: float, running: float) -> tuple[float, float]:
         """Token-seconds wasted by preserving it for so long, and by computing it again in chunks.
@@ -79,9 +74,9 @@ class Shelf(dict[Session, Preserved]):
 
     def look(self, one: Preserved) -> None:
         """Something may have to be decided on at another time than before."""
-        due_s = one.due_s
-        if due_s != one.noted_s:
-            one.noted_s = due_s
+        due_s = 0.0 if one.fewest < one.enough else one.look_s
+        if due_s != one.due_s:
+            one.due_s = due_s
             heappush(self._looks, (due_s, next(self._numbers), one))
 
     @property
@@ -97,7 +92,7 @@ class Shelf(dict[Session, Preserved]):
 
     def due(self, now_s: float) -> list[Preserved]:
         """What is to be decided on now."""
-        return [one for one in self.values() if one.look_s <= now_s or one.fewest < one.enough]
+        return [one for one in self.values() if one.due_s <= now_s]
 
 
 def spare_s(tier: str, period_s: float, server: ServerView) -> float:

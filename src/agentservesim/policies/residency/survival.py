@@ -28,5 +28,6 @@ class Survival:
 
     def after(self, turns: int) -> float:
         """Share of the sessions that went on after so many turns; 1 before any was seen there."""
-        seen = self._went_on[turns] + self._ended[turns]
-        return self._went_on[turns] / seen if seen else 1.0
+        went_on = self._went_on.get(turns, 0)
+        seen = went_on + self._ended.get(turns, 0)
+        return went_on / seen if seen else 1.0
