@@ -104,6 +104,14 @@ def test_a_session_in_its_gap_moves_with_its_kv(leap: bool) -> None:
     assert (record.end_ps - 9 * S) / S == pytest.approx(6e-6 + 3e-6)
 
 
+def test_a_router_that_says_so_is_not_asked() -> None:
+    class Never(Planned):
+        rebalances = False
+
+    log, transfers = run([growing(10)], Never({5: [Move("p", "main", 1)]}))
+    assert (log.by_turn()["p:1"].instance, transfers) == (0, [])
+
+
 @pytest.mark.parametrize("leap", [True, False])
 def test_a_turn_that_is_back_early_waits_for_its_kv(leap: bool) -> None:
     """Moved at 5 s, back at 7 s: it waits till 9 s and computes the rest in a step."""

@@ -98,7 +98,8 @@ class Rig:
         holding.blocks = blocks
         model.pool.store(holding, blocks)
         model.pool.release(holding)
-        chain = model.chains.setdefault((name, "main"), Chain((name, "main"), 0))
+        chain = model.chains.get((name, "main")) or Chain((name, "main"), 0)
+        model.roll.add(chain)
         chain.path, chain.blocks, chain.turns_done = path, blocks, chain.turns_done + 1
         model.gap_starts(chain)
         return chain

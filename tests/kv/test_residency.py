@@ -468,6 +468,27 @@ def test_a_shared_tier_is_ranked_with_the_sessions_of_all() -> None:
     assert (rig.has(first, "dram"), rig.has(second, "dram")) == (4, 2)
 
 
+@pytest.mark.parametrize("gaps", [False, True])
+def test_who_is_back_is_ranked_unless_the_policy_ranks_gaps(gaps: bool) -> None:
+    seen: list[list[tuple[str, bool]]] = []
+
+    def rank(tier: str, chains: list[ChainView], server: ServerView) -> list[ChainView]:
+        seen.append([(chain.program_id, chain.in_gap) for chain in chains])
+        return chains
+
+    rig = Rig(Script(rank=rank, ranks_gaps=gaps), blocks=12)
+    paths = [content(4) for _ in "abc"]
+    for name, path in zip("abc", paths, strict=True):
+        rig.turn(name, path)
+    rig.back("b")
+    rig.turn("a", paths[0])  # its gap began last, but it came first
+    rig.run(1)
+    rig.pool.take(8)
+    everybody = [("a", True), ("b", False), ("c", True)]
+    assert seen == [[one for one in everybody if one[1] or not gaps]]
+    assert [rig.has(path) for path in paths] == ([0, 4, 0] if gaps else [0, 0, 4])
+
+
 @pytest.mark.parametrize(("per", "arrives_s"), [("tier", [4, 8]), ("instance", [4, 4])])
 def test_who_shares_a_tier_may_share_its_link_or_have_one_each(per: str, arrives_s: list[int]) -> None:
     rig = Rig(Script(DOWN, DOWN), instances=2, scope="fleet", per=per)
