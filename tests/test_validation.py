@@ -182,17 +182,22 @@ def test_a_quantised_checkpoint_says_itself_how(tmp_path: Path) -> None:
 
 def test_tables_are_found_by_any_name(tmp_path: Path) -> None:
     """The driver's name of the accelerator, and an instruct model with the shapes of its base."""
-    for model in ("Qwen3-32B", "Qwen3-8B"):
-        (tmp_path / "tables/H100/Qwen" / model / "bf16").mkdir(parents=True)
-        (tmp_path / "tables/H100/Qwen" / model / "bf16/meta.json").write_text("{}")
-    folder = _write(
-        tmp_path / "run",
-        [_request(0.0, 0.1, 0.2)],
-        model="/models/Qwen3-8B",
-        hardware={"device_name": "NVIDIA H100 80GB HBM3"},
-    )
-    found = rerun.tables_of(read_run(folder), tmp_path / "tables")
-    assert found == tmp_path / "tables/H100/Qwen/Qwen3-8B/bf16"
+    root = tmp_path / "tables"
+    for place in ("Qwen3-32B/bf16", "Qwen3-8B/bf16", "Qwen3-8B/fp8"):
+        (root / "H100/Qwen" / place).mkdir(parents=True)
+        (root / "H100/Qwen" / place / "meta.json").write_text("{}")
+
+    def found(model: str) -> Path:
+        device = {"device_name": "NVIDIA H100 80GB HBM3"}
+        requests = [_request(0.0, 0.1, 0.2)]
+        return rerun.tables_of(
+            read_run(_write(tmp_path / "run", requests, model=model, hardware=device)), root
+        )
+
+    assert found("/models/Qwen3-8B") == root / "H100/Qwen/Qwen3-8B/bf16"
+    assert found("Qwen/Qwen3-8B-FP8") == root / "H100/Qwen/Qwen3-8B/fp8"
+    with pytest.raises(InputError, match="holds none of Qwen/Qwen3-32B-FP8 in fp8"):
+        found("Qwen/Qwen3-32B-FP8")
 
 
 def test_what_a_replay_leaves_out_is_said(tmp_path: Path) -> None:

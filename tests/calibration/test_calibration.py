@@ -312,6 +312,17 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     code, _, err = done("validate", log)
     assert code == 2
     assert "give --calibration FILE" in err
+    deployment = ("--model", "llama-3.1-8b", "--gpu", "h100-sxm", "--tensor-parallel-size")
+    scales = []
+    for ranks in (1, 2):
+        assert done("calibrate", log, *deployment, ranks, "--out", tmp_path / "host.json")[0] == 0
+        host = read_calibration(tmp_path / "host.json").host
+        assert host is not None
+        scales.append(host.step_time_scale)
+    assert scales[0] < scales[1]
+    code, _, err = done("calibrate", log, *deployment, 3)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "3 does not divide" in err
     code, _, err = done("calibrate", log, "--model", "llama-3.1-8b")
     assert code == 2
     assert "--model and --gpu go together" in err

@@ -280,3 +280,28 @@ def test_fp8_at_the_end_of_a_name() -> None:
     assert load_model("RedHatAI/Qwen3-14B-FP8-dynamic") == eight
     with pytest.raises(InputError, match="did you mean 'qwen3-4b'"):
         load_model("qwen3-41b-fp8")
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"quant_method": "fp8"},
+        {"quant_method": "compressed-tensors", "format": "float-quantized"},
+        {"quant_method": "modelopt", "quant_algo": "FP8"},
+        {"quant_method": "fbgemm_fp8"},
+    ],
+)
+def test_fp8_by_any_quantiser(section: dict[str, str]) -> None:
+    config = {
+        "num_hidden_layers": 2,
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+        "vocab_size": 512,
+    }
+    assert from_config({**config, "quantization_config": section}, "m", "m").quantization == "fp8"
+    for other in ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, {"quant_method": "awq"}):
+        with pytest.raises(InputError, match="is not modelled; fp8 and mxfp4 are"):
+            from_config({**config, "quantization_config": other}, "m", "m")
+    with pytest.raises(InputError, match="attention in chunks"):
+        from_config({**config, "attention_chunk_size": 8192}, "m", "m")

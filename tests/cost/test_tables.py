@@ -254,6 +254,30 @@ def test_missing_parts(config_json: Path, tmp_path: Path) -> None:
 MOE = [(tokens, awake) for tokens in (1, 2, 8, 64, 512) for awake in (8, 16, 64, 128) if awake <= 8 * tokens]
 
 
+def test_one_mixed_point_is_enough(config_json: Path, tmp_path: Path) -> None:
+    """A profile at toy size has decode rows beside one chunk on one history only."""
+    folder = write_tables(tmp_path / "tp1")
+    header, *lines = (folder / "attention.csv").read_text().splitlines()
+    alone = [line for line in lines if line.startswith("0,") or line.split(",")[2] == "0"]
+    mixed = next(line for line in lines if line not in alone)
+    (folder / "attention.csv").write_text("\n".join([header, *alone, mixed]) + "\n")
+    new, history, rows, context = map(int, mixed.split(",")[:4])
+    model = _tables(config_json, folder)
+    batch = Batch.of(model.knots, [(new, history)], [context] * rows)
+    assert _attention_us(model, batch) == pytest.approx(float(mixed.split(",")[4]), rel=1e-3)
+    more = Batch.of(model.knots, [(2 * new, history)], [2 * context] * rows)
+    assert _attention_us(model, more) > _attention_us(model, batch)
+
+
+def test_tables_of_another_model_are_refused(config_json: Path, tmp_path: Path) -> None:
+    folder = write_tables(tmp_path / "tp1")
+    (tmp_path / "meta.json").write_text('{"model": "meta-llama/Llama-3.1-8B"}')
+    with pytest.raises(InputError, match=r"was measured on llama-3\.1-8b, the model is qwen3-8b"):
+        _tables(config_json, folder, model="qwen3-8b")
+    assert _tables(config_json, folder)
+    assert _tables(config_json, folder, model="llama-3.1-8b")
+
+
 def _expert_us(tokens: int, awake: int) -> float:
     """Experts of a layer: few tokens that wake many take long."""
     return 6.5 * awake + 0.1 * tokens + (40 if awake == 8 * tokens else 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +38,9 @@ def calibrate(
     ] = "",
     gpu: Annotated[str, typer.Option(help="With --model: the accelerator that the log is of.")] = "",
     tables: Annotated[Path | None, typer.Option(help="Operator tables that price the operators.")] = None,
+    tensor_parallel_size: Annotated[
+        int, typer.Option(min=1, max=64, help="With --model and --gpu: accelerators that share each layer.")
+    ] = 1,
 ) -> None:
     """Fit step times and front-end latencies to logs of a real engine.
 
@@ -49,7 +52,8 @@ def calibrate(
         raise InputError(
             "calibrate: a folder of a recorded run says its model and gpu, and takes no step logs beside it"
         )
-    found = _of_requests(logs, tables, hold_out) if folders else _of_steps(logs, model, gpu, tables, hold_out)
+    given = {"model": model, "gpu": gpu, "tables": tables, "tensor_parallel_size": tensor_parallel_size}
+    found = _of_requests(logs, tables, hold_out) if folders else _of_steps(logs, given, hold_out)
     _print(found)
     found.write(out)
     print(f"written to {out}", file=sys.stderr)
@@ -61,15 +65,13 @@ def _of_requests(folders: Sequence[Path], tables: Path | None, hold_out: float) 
     return fit_requests([read_run(folder) for folder in folders], tables, hold_out)
 
 
-def _of_steps(
-    logs: Sequence[Path], model: str, gpu: str, tables: Path | None, hold_out: float
-) -> Calibration:
+def _of_steps(logs: Sequence[Path], given: Mapping[str, object], hold_out: float) -> Calibration:
     from agentservesim.calibration import fit_linear, front_end, read_step_log, read_turns, turns_beside
 
-    if bool(model) != bool(gpu):
+    if bool(given["model"]) != bool(given["gpu"]):
         raise InputError("calibrate: --model and --gpu go together; leave both out to fit six coefficients")
     runs = [read_step_log(path) for path in logs]
-    found = _of_deployment(runs, model, gpu, tables, hold_out) if model else fit_linear(runs, hold_out)
+    found = _of_deployment(runs, given, hold_out) if given["model"] else fit_linear(runs, hold_out)
     watched = [
         front_end(run, read_turns(beside))
         for run, path in zip(runs, logs, strict=True)
@@ -82,17 +84,15 @@ def _of_steps(
     return found
 
 
-def _of_deployment(
-    runs: Sequence[StepLog], model: str, gpu: str, tables: Path | None, hold_out: float
-) -> Calibration:
+def _of_deployment(runs: Sequence[StepLog], given: Mapping[str, object], hold_out: float) -> Calibration:
     from agentservesim.calibration import fit_host
     from agentservesim.cost import CostConfig, build_cost
     from agentservesim.cost.config import Efficiency
     from agentservesim.cost.roofline import IDEAL
     from agentservesim.settings import Settings, validate
 
-    given = {"model": model, "gpu": gpu, "host_overhead_s": 0.0, "prefill_overhead_s": 0.0}
-    bare = validate(CostConfig, Settings({**given, "tables": tables}, source="calibrate"))
+    idle = {"host_overhead_s": 0.0, "prefill_overhead_s": 0.0}
+    bare = validate(CostConfig, Settings({**given, **idle}, source="calibrate"))
     least = bare.model_copy(update={"step_time": "roofline", "efficiency": Efficiency(**IDEAL)})
     limits = runs[0].limits
     kernels, floor = (
@@ -113,7 +113,8 @@ def _print(found: Calibration) -> None:
         for name, field in type(part).model_fields.items():
             spread = found.spreads.get("frontend_in_s" if prefix and name == "in_s" else name)
             spread_text = "" if spread is None else f" +- {spread:<9.2g}"
-            print(f"{prefix + name:<20}{getattr(part, name):>12.4g}{spread_text}  {field.description}")
+            value = round(getattr(part, name), 15)
+            print(f"{prefix + name:<20}{value:>12.4g}{spread_text}  {field.description}")
     for label, error in (("fitted", found.fitted), ("held out", found.held_out)):
         if error is not None:
             print(f"{label}: {error}")

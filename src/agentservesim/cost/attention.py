@@ -111,10 +111,10 @@ class RowPrices:
         lanes = [self._lane(alone[alone[:, 2] == count], unit) for count in self._counts]
         self._alone = monotone(monotone(np.array(lanes), 1), 0)
         beside = _of_whole_lanes(points[points[:, 0] > 0], 0)
-        self.measured_beside = len(beside) > 0
-        self._new: list[int] = []
+        self._new = _beside_all_counts(beside)
+        self.measured_beside = len(self._new) > 0
         self._loads: list[int] = []
-        if len(beside):
+        if self.measured_beside:
             self._fit_extra(beside, chunks, unit)
         self._corners: Memo[tuple[int, int, int], list[list[int]]] = Memo(self._extra_cells)
 
@@ -151,11 +151,9 @@ class RowPrices:
         """Fill `_extra[new, load, rows, context]` from the points beside chunks."""
         groups = {(int(new), int(n)): rows for new, n, rows in _split(points)}
         counts = sorted({n for _, n in groups})
-        self._new = sorted(
-            new for new in {new for new, _ in groups} if all((new, n) in groups for n in counts)
-        )
         prices = [chunks.price(new, int(h))[0] for new, h in {(new, h) for new, h, *_ in points}]
-        loads = distinct(np.rint(np.geomspace(max(1, min(prices)), max(2, *prices), _LOADS)))
+        least = max(1, min(prices))
+        loads = distinct(np.rint(np.geomspace(least, max(least + 1, *prices), _LOADS)))
         self._loads = [int(load) for load in loads]
         self._mixed_counts = np.array(counts, dtype=float)
         extra = np.empty((len(self._new), len(loads), len(counts), len(self._at)))
@@ -166,6 +164,9 @@ class RowPrices:
         for axis in (3, 2, 1, 0):
             total = monotone(total, axis)
         self._extra = total - loads[:, None, None]
+        if len(self._new) == 1:
+            self._new.append(self._new[0] + 1)
+            self._extra = np.repeat(self._extra, 2, axis=0)
 
     def _over_load(self, points: Array, new: int, chunks: ChunkPrices, unit: float) -> Array:
         """Extra time over (load, context) of one chunk length and number of rows."""
@@ -196,6 +197,13 @@ def _of_whole_lanes(points: Array, column: int) -> Array:
     whole = distinct(points[points[:, 3] == shortest, column])
     found: Array = points[(points[:, column, None] == whole).any(axis=1)]
     return found
+
+
+def _beside_all_counts(points: Array) -> list[int]:
+    """Chunk lengths that were measured beside every number of decode rows."""
+    counts = distinct(points[:, 2])
+    lengths = distinct(points[:, 0])
+    return [int(new) for new in lengths if len(distinct(points[points[:, 0] == new, 2])) == len(counts)]
 
 
 def _cell(knots: Sequence[int], value: int) -> tuple[int, int]:

@@ -22,10 +22,15 @@ _UNSUPPORTED = {
     "num_encoder_layers": "encoder-decoder models",
     "mamba_dt_rank": "Mamba-1 layers",
     "index_topk": "sparse attention by an indexer",
+    "attention_chunk_size": "attention in chunks",
 }
 
 _QK_NORM = ("qwen3", "qwen3_moe", "qwen3_next", "gemma3", "gemma3_text")
 _FOUR_NORMS = ("gemma2", "gemma3", "gemma3_text")
+_FORMAT = {"compressed-tensors": "format", "modelopt": "quant_algo"}
+_FP8 = (("compressed-tensors", "float-quantized"), ("modelopt", "FP8"), ("fbgemm_fp8", None))
+"""Key by which a quantiser says what it made, and what it says of fp8."""
+
 _TIED = ("gemma", "gemma2", "gemma3", "gemma3_text")
 
 
@@ -199,7 +204,7 @@ def _quantization(config: Mapping[str, Any], place: str) -> Quantization:
     if not section:
         return "none"
     method = section.get("quant_method") if isinstance(section, Mapping) else section
-    if method == "compressed-tensors" and section.get("format") == "float-quantized":
+    if isinstance(section, Mapping) and (method, section.get(_FORMAT.get(str(method), ""))) in _FP8:
         method = "fp8"
     if method in ("fp8", "mxfp4"):
         return "fp8" if method == "fp8" else "mxfp4"

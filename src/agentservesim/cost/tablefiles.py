@@ -13,6 +13,7 @@ A folder of such folders named `tp1`, `tp2`, ... is accepted where the degree pi
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from agentservesim.cost.config import Efficiency
 from agentservesim.cost.curves import Curve, distinct, monotone, total
 from agentservesim.cost.deployment import Deployment
 from agentservesim.cost.layers import FeedForward
+from agentservesim.cost.modelnames import catalogued_model
 from agentservesim.cost.models import DTYPE_BYTES
 from agentservesim.cost.tables import StepTables
 from agentservesim.lookup import did_you_mean
@@ -157,6 +159,9 @@ def _foreign_us(on: Deployment, mlp: FeedForward) -> float:
 def _check_model(on: Deployment, tables: OperatorTables) -> None:
     kinds = on.groups
     name, folder = on.model.name, tables.folder
+    other = _measured_model(folder)
+    if other is not None and _shape(name) not in (None, other):
+        raise InputError(f"tables: {folder} was measured on {other}, the model is {name}")
     if len(kinds) != 1:
         raise InputError(
             f"tables: {name} has layers of {len(kinds)} kinds, tables know one; use the roofline"
@@ -172,6 +177,25 @@ def _check_model(on: Deployment, tables: OperatorTables) -> None:
         raise InputError(f"{folder / 'moe.csv'}: missing; {name} has experts")
     if not mlp.experts and tables.moe is not None:
         raise InputError(f"{folder / 'moe.csv'}: {name} has no experts; these are another model's tables")
+
+
+def _measured_model(folder: Path) -> str | None:
+    """The model that `meta.json` in the folder, or in that of all degrees, names; None if none known does."""
+    for path in (folder / "meta.json", folder.parent / "meta.json"):
+        if path.is_file():
+            try:
+                about = json.loads(read_text(path))
+            except json.JSONDecodeError as error:
+                raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+            model = about.get("model") if isinstance(about, dict) else None
+            return _shape(model) if isinstance(model, str) else None
+    return None
+
+
+def _shape(model: str) -> str | None:
+    """The catalogue's name of a model, in whatever type it is; None if it is not there."""
+    name = catalogued_model(model)
+    return None if name is None else name.removesuffix("-fp8")
 
 
 def _degree(folder: Path, ranks: int) -> Path:

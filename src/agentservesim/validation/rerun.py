@@ -78,18 +78,22 @@ def replay(run: Recording, changes: Mapping[str, object]) -> tuple[Side, dict[st
 
 def tables_of(run: Recording, root: Path) -> Path:
     """The folder of the run's own tables, below `root` or `root` itself."""
-    model, gpu = _model(load_model(run.model).name), catalogued_gpu(run.gpu)
+    model, gpu, fp8 = load_model(run.model), catalogued_gpu(run.gpu), _quantization(run) == "fp8"
+    wanted = _folder_of(model.name, fp8 or model.quantization == "fp8")
     for accelerator in root.iterdir() if root.is_dir() else ():
         if accelerator.is_dir() and gpu is not None and catalogued_gpu(accelerator.name) == gpu:
-            found = [p for p in accelerator.glob("**/meta.json") if _model(p.parent.parent.name) == model]
+            types = [path.parent for path in accelerator.glob("**/meta.json")]
+            found = [path for path in types if _folder_of(path.parent.name, "fp8" in path.name) == wanted]
             if found:
-                return sorted(found)[0].parent
-            raise InputError(f"tables: {accelerator} holds none of {run.model}")
+                return sorted(found)[0]
+            raise InputError(f"tables: {accelerator} holds none of {run.model} in {wanted[1]}")
     return root
 
 
-def _model(name: str) -> str:
-    return catalogued_model(name) or name.lower()
+def _folder_of(model: str, fp8: bool) -> tuple[str, str]:
+    """The model that a folder's name means, and its type."""
+    name = catalogued_model(model) or model.lower()
+    return name.removesuffix("-fp8"), "fp8" if fp8 or name.endswith("-fp8") else "16 bit"
 
 
 _LIMITS = (
