@@ -14,7 +14,7 @@ from agentservesim.cost.base import Batch
 from agentservesim.cost.curves import Curve
 from agentservesim.cost.deployment import Deployment
 from agentservesim.cost.modelnames import load_model
-from agentservesim.cost.tablefiles import GAP_US, OperatorTables, step_tables
+from agentservesim.cost.tablefiles import GAP_US, OperatorTables, read_tables, step_tables
 from agentservesim.cost.tables import Tables
 from agentservesim.model import InputError
 from tests.cost.conftest import (
@@ -251,9 +251,6 @@ def test_missing_parts(config_json: Path, tmp_path: Path) -> None:
         _tables(config_json, tmp_path)
 
 
-MOE = [(tokens, awake) for tokens in (1, 2, 8, 64, 512) for awake in (8, 16, 64, 128) if awake <= 8 * tokens]
-
-
 def test_one_mixed_point_is_enough(config_json: Path, tmp_path: Path) -> None:
     """A profile at toy size has decode rows beside one chunk on one history only."""
     folder = write_tables(tmp_path / "tp1")
@@ -278,18 +275,21 @@ def test_tables_of_another_model_are_refused(config_json: Path, tmp_path: Path) 
     assert _tables(config_json, folder, model="llama-3.1-8b")
 
 
+MOE = [(tokens, awake) for tokens in (1, 2, 8, 64, 512) for awake in (8, 16, 64, 128) if awake <= 8 * tokens]
+
+
 def _expert_us(tokens: int, awake: int) -> float:
     """Experts of a layer: few tokens that wake many take long."""
     return 6.5 * awake + 0.1 * tokens + (40 if awake == 8 * tokens else 0)
 
 
-def _experts(engines: int) -> Curve:
+def _experts(engines: int, ranks: int = 1) -> Curve:
     """Experts of Qwen3-30B-A3B from points where as many can be awake as there are tokens for."""
     points = np.array([(tokens, awake, _expert_us(tokens, awake)) for tokens, awake in MOE], dtype=float)
     flat = {"qkv_proj": np.array([[1.0, 1.0], [8.0, 1.0]]), "o_proj": np.array([[1.0, 1.0], [8.0, 1.0]])}
     attention = np.array([(16, 0, 0, 0, 9.0), (0, 0, 1, 16, 9.0)])
     files = OperatorTables(Path("moe"), flat, {"lm_head": flat["o_proj"]}, attention, points)
-    on = Deployment(load_model("qwen3-30b-a3b"), load_accelerator("rtx-4090"), engines=engines)
+    on = Deployment(load_model("qwen3-30b-a3b"), load_accelerator("rtx-4090"), ranks, engines=engines)
     experts = step_tables(on, files).experts
     assert experts is not None
     return experts
@@ -305,3 +305,16 @@ def test_experts_of_other_ranks_cost_the_bytes_of_their_places() -> None:
     shared = _experts(2).at([1024])[0] / 48
     foreign_us = 1024 * 4 * (5 * 768 + 2 * 2048) * 2 / (0.9 * 1008e9) * 1e6
     assert shared == pytest.approx(_expert_us(512, 64) + GAP_US + foreign_us)
+
+
+def test_experts_of_one_rank_are_shared_out_over_several(tmp_path: Path) -> None:
+    """Each of two ranks has half the tokens' choices and half the experts."""
+    assert _experts(1, ranks=2).at([1024])[0] / 48 == pytest.approx(_expert_us(512, 64) + GAP_US)
+    write_tables(tmp_path / "tp1")
+    (tmp_path / "tp1/moe.csv").write_text("tokens,activated_experts,time_us\n1,8,50\n512,128,900\n")
+    write_tables(tmp_path / "tp2")
+    files = read_tables(tmp_path, 2)
+    assert files.moe is not None
+    assert (files.folder.name, files.moe_ranks) == ("tp2", 1)
+    shutil.copy(tmp_path / "tp1/moe.csv", tmp_path / "tp2/moe.csv")
+    assert read_tables(tmp_path, 2).moe_ranks == 2

@@ -8,7 +8,8 @@ A folder holds one model on one accelerator at one tensor-parallel degree:
   (or none: 0, 0) together with n decode rows of one context (or none: 0, 0);
 - `moe.csv` (sparse models): tokens, activated_experts, time_us: router and experts of a layer.
 
-A folder of such folders named `tp1`, `tp2`, ... is accepted where the degree picks one.
+A folder of such folders named `tp1`, `tp2`, ... is accepted where the degree picks one. Experts that were not
+measured at a degree are those of `tp1`: ranks hold whole ones, and each has its share of the tokens.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class OperatorTables:
     """Contents of a folder. Named tables have rows (size, microseconds), ascending in size.
 
     attention: rows (prefill_chunk, kv_prefill, n_decode, kv_decode, microseconds).
-    moe: rows (tokens, activated_experts, microseconds), or None.
+    moe: rows (tokens, activated_experts, microseconds), or None. moe_ranks: tensor-parallel ranks that they
+        were measured on.
     """
 
     folder: Path
@@ -74,6 +76,7 @@ class OperatorTables:
     per_sequence: dict[str, Rows]
     attention: Rows
     moe: Rows | None
+    moe_ranks: int = 1
 
 
 def read_tables(folder: Path, ranks: int) -> OperatorTables:
@@ -82,7 +85,10 @@ def read_tables(folder: Path, ranks: int) -> OperatorTables:
     Raises InputError for a folder without tables of that degree and for malformed files, with the line.
     """
     folder = _degree(folder, ranks)
-    moe = folder / "moe.csv"
+    whole = folder.parent / "tp1" / "moe.csv"
+    moe, moe_ranks = folder / "moe.csv", ranks
+    if not moe.is_file() and whole.is_file():
+        moe, moe_ranks = whole, 1
     attention = _numbers(
         folder / "attention.csv", ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode", "time_us")
     )
@@ -93,6 +99,7 @@ def read_tables(folder: Path, ranks: int) -> OperatorTables:
         per_sequence=_named(folder / "per_sequence.csv", "sequences", PER_SEQUENCE),
         attention=attention,
         moe=_numbers(moe, ("tokens", "activated_experts", "time_us")) if moe.exists() else None,
+        moe_ranks=moe_ranks,
     )
 
 
@@ -108,20 +115,21 @@ def step_tables(on: Deployment, files: OperatorTables) -> StepTables:
     times = {layer: layers * TIMES_PER_LAYER.get(layer, 1 / layers) for layer in files.dense}
     kernels = 1 + sum(TIMES_PER_LAYER.get(layer, 0) for layer in files.dense)
     dense = total((times[layer], Curve(*rows.T)) for layer, rows in files.dense.items())
+    elsewhere = f", experts in tp{files.moe_ranks}" if files.moe_ranks != on.ranks else ""
     return StepTables(
-        source=f"measured operators in {files.folder}",
+        source=f"measured operators in {files.folder}{elsewhere}",
         dense=Curve(dense.points, dense.values + layers * kernels * GAP_US),
         head=total((1, Curve(*rows.T)) for rows in files.per_sequence.values()),
-        experts=None if files.moe is None else _experts(on, files.moe),
+        experts=None if files.moe is None else _experts(on, files.moe, files.moe_ranks),
         chunks=np.column_stack([alone, alone[:, 2] - launch]),
         rows=points[points[:, 2] > 0] * [1, 1, 1, 1, layers],
         launch_us=float(launch),
     )
 
 
-def _experts(on: Deployment, points: Rows) -> Curve:
-    """Router and experts of all layers by the tokens of all engines, of which each rank has its share and
-    wakes the experts that are expected.
+def _experts(on: Deployment, points: Rows, ranks: int) -> Curve:
+    """Router and experts of all layers by the tokens of all engines, of which each accelerator has its share
+    and wakes the experts that are expected; `points` are of one of `ranks` ranks that share the experts.
 
     Fewer tokens than needed to wake so many experts, which no point has, are priced as the fewest that do.
     """
@@ -135,11 +143,11 @@ def _experts(on: Deployment, points: Rows) -> Curve:
     table = monotone(monotone(np.array(lanes[::-1]), 1), 0)
     own = distinct(np.rint(np.geomspace(1, tokens[-1], _POINTS)))
     mlp = on.groups[0].feed_forward
+    everyone = own * (on.expert_ways // ranks)
     values = []
-    for count in own:
+    for count, together in zip(own, everyone, strict=True):
         lane = [np.interp(count, tokens, column) for column in table.T]
-        values.append(np.interp(on.awake_experts(mlp, int(count) * on.engines), awake, lane))
-    everyone = own * on.engines
+        values.append(np.interp(on.awake_experts(mlp, int(together)), awake, lane))
     layer_us = monotone(np.array(values)) + everyone * _foreign_us(on, mlp) + GAP_US
     return Curve(everyone, on.model.layers * layer_us)
 
