@@ -21,6 +21,7 @@ from agentservesim.calibration import (
     turns_beside,
 )
 from agentservesim.calibration.predict import workload_of
+from agentservesim.calibration.steplog import LoggedTurn
 from agentservesim.cost import CostConfig, build_cost
 from agentservesim.cost.base import Batch
 from agentservesim.cost.calibration import Calibration, FrontEnd, read_calibration
@@ -271,6 +272,49 @@ def test_calibration_files_are_stable(tmp_path: Path) -> None:
     fit_linear([log]).write(tmp_path / "2.json")
     assert (tmp_path / "1.json").read_bytes() == (tmp_path / "2.json").read_bytes()
     assert isinstance(read_calibration(tmp_path / "1.json"), Calibration)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"t0": 0.0, "t2": 9e3, "t3": 9e3}, "are times in seconds"),
+        ({"t3": None}, "t3: must be a number"),
+    ],
+)
+def test_steps_that_cannot_be(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    lines = [json.loads(line) for line in a_log(tmp_path / "a.steps.jsonl", seed=1).read_text().splitlines()]
+    wrong = [line | change if line["ev"] == "step" else line for line in lines]
+    with pytest.raises(InputError, match=message):
+        read_step_log(write(tmp_path / "b.steps.jsonl", wrong))
+
+
+def test_ends_and_settings_of_a_log(tmp_path: Path) -> None:
+    """What is null was not said; an end without its request is told with its line."""
+    lines = [json.loads(line) for line in a_log(tmp_path / "a.steps.jsonl", seed=1).read_text().splitlines()]
+    lines[0] |= {"policy": None, "watermark": None}
+    log = read_step_log(write(tmp_path / "b.steps.jsonl", [*lines, {"ev": "fin", "id": "r0", "out": None}]))
+    assert (log.limits.policy, log.limits.watermark, dict(log.outputs)) == ("fcfs", 0.0, {})
+    with pytest.raises(InputError, match=rf"b\.steps\.jsonl:{len(lines) + 1}: id: is missing"):
+        read_step_log(write(tmp_path / "b.steps.jsonl", [*lines, {"ev": "fin", "out": [1]}]))
+
+
+def test_turns_that_are_not_of_the_log(tmp_path: Path) -> None:
+    path = a_log(tmp_path / "a.steps.jsonl", seed=1)
+    log = read_step_log(path)
+    last = list(log.requests)[-1]
+    seen = {"turn": 0, "prompt_len": 50, "n_out": 20}
+
+    def turns(*names: str, off: float = 0.0) -> tuple[LoggedTurn, ...]:
+        times = {"t_send": off, "t_first": off + 1, "t_last": off + 2, "t_done": off + 2}
+        return tuple(LoggedTurn.model_validate({"id": n, "program": n, **seen, **times}) for n in names)
+
+    with pytest.raises(InputError, match="are both files of one run, in seconds"):
+        front_end(log, turns(*log.requests, off=5000.0))
+    cut = [json.loads(line) for line in path.read_text().splitlines()]
+    begun = next(i for i, line in enumerate(cut) if line.get("id") == last)
+    short = read_step_log(write(tmp_path / "b.steps.jsonl", cut[: begun + 1]))
+    with pytest.raises(InputError, match=f"ends before the first token of '{last}'"):
+        front_end(short, turns(last))
 
 
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from agentservesim.calibration.steplog import LoggedTurn, StepLog
 from agentservesim.cost.base import Batch, StepTime
-from agentservesim.cost.calibration import FrontEnd
+from agentservesim.cost.calibration import LONGEST_FRONT_END_S, FrontEnd
 from agentservesim.engine.config import EngineConfig
 from agentservesim.fleet import Counts, Fleet, InstanceSpec
 from agentservesim.fleet.config import ToolsConfig
@@ -66,7 +66,8 @@ def front_end(log: StepLog, turns: Sequence[LoggedTurn]) -> FrontEnd:
     """Median front-end latencies: what the clients saw beyond the step log, and none of it below 0.
 
     A request that comes while a step runs is looked at when the step is over, which is no part of the
-    front end: the way in is that of turns that found the engine idle.
+    front end: the way in is that of turns that found the engine idle. Raises InputError for turns of
+    another run, or on another clock.
     """
     ends: dict[str, float] = {}
     for step in log.steps:
@@ -76,13 +77,22 @@ def front_end(log: StepLog, turns: Sequence[LoggedTurn]) -> FrontEnd:
     begins = [step.t0 for step in log.steps]
     in_s, out_s = [], []
     for turn, name in zip(turns, _matched(log, turns), strict=True):
+        if name not in ends:
+            raise InputError(
+                f"step log '{log.name}' ends before the first token of '{name}'; is it cut short?"
+            )
         sent = turn.t0 + turn.t_send
         before = bisect_right(begins, sent) - 1
         if before < 0 or log.steps[before].t3 < sent:
             in_s.append(log.requests[name].t - sent)
         out_s.append(turn.t0 + turn.t_first - ends[name])
-    middle_in_s = float(np.median(in_s)) if in_s else 0.0
-    return FrontEnd(in_s=max(0.0, middle_in_s), out_s=max(0.0, float(np.median(out_s))))
+    middle = [max(0.0, float(np.median(times))) if times else 0.0 for times in (in_s, out_s)]
+    if max(middle) > LONGEST_FRONT_END_S:
+        raise InputError(
+            f"step log '{log.name}': its turns are {max(middle):.3g} s off; "
+            "are both files of one run, in seconds?"
+        )
+    return FrontEnd(in_s=middle[0], out_s=middle[1])
 
 
 def recorded(log: StepLog, turns: Sequence[LoggedTurn]) -> Outcome:

@@ -20,13 +20,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agentservesim.model import InputError
 from agentservesim.settings import Settings, validate
 from agentservesim.workload.rows import read_objects
+
+_SLOWEST_S = 5.0
+"""Half of the steps take longer only if they were not logged in seconds."""
 
 Scheduled = tuple[str, int, int]
 """A row of a step: request, tokens computed before, tokens computed now."""
@@ -52,6 +56,12 @@ class Limits(_Line):
     async_scheduling: bool = Field(False, description="Steps are scheduled one ahead.")
     policy: Literal["fcfs", "priority"] = Field("fcfs", description="Order of the waiting queue.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _said(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """What is null was not said."""
+        return {key: value for key, value in values.items() if value is not None}
+
 
 class LoggedRequest(_Line):
     """A `req` line."""
@@ -75,6 +85,13 @@ class LoggedStep(_Line):
     preempted: tuple[str, ...] = ()
     evicted: tuple[str, ...] = ()
     admitted: tuple[tuple[str, int, str], ...] = ()
+
+
+class LoggedEnd(_Line):
+    """A `fin` line."""
+
+    id: str
+    out: tuple[int, ...] | None = None
 
 
 class LoggedTurn(_Line):
@@ -120,8 +137,10 @@ def read_step_log(path: Path) -> StepLog:
         elif kind == "req":
             request = validate(LoggedRequest, Settings(line, source=where))
             requests[request.id] = request
-        elif kind == "fin" and "out" in line:
-            outputs[str(line["id"])] = tuple(line["out"])
+        elif kind == "fin":
+            end = validate(LoggedEnd, Settings(line, source=where))
+            if end.out is not None:
+                outputs[end.id] = end.out
         elif kind == "step":
             step = validate(LoggedStep, Settings(line, source=where))
             unknown = next((row[0] for row in step.sched if row[0] not in requests), None)
@@ -132,6 +151,9 @@ def read_step_log(path: Path) -> StepLog:
         raise InputError(f'{path}: is no step log: it has no line with "ev": "config"')
     if not steps:
         raise InputError(f"{path}: holds no steps")
+    middle_s = median(step.t3 - step.t0 for step in steps)
+    if not 0.0 < middle_s <= _SLOWEST_S:
+        raise InputError(f"{path}: steps take {middle_s:.3g} s (t0 to t3); are times in seconds?")
     return StepLog(_name(path), limits, requests, outputs, tuple(steps))
 
 

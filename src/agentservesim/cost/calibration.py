@@ -33,11 +33,18 @@ class Factors(_Part):
     attention_scale: float = Field(gt=0.0, le=100.0, description="Factor on attention.")
 
 
+LONGEST_FRONT_END_S = 10.0
+
+
 class FrontEnd(_Part):
     """The way of a request into the engine, and of a token out of it."""
 
-    in_s: float = Field(0.0, ge=0.0, le=10.0, description="From a client to the scheduler's queue.")
-    out_s: float = Field(0.0, ge=0.0, le=10.0, description="From the end of a step to the client.")
+    in_s: float = Field(
+        0.0, ge=0.0, le=LONGEST_FRONT_END_S, description="From a client to the scheduler's queue."
+    )
+    out_s: float = Field(
+        0.0, ge=0.0, le=LONGEST_FRONT_END_S, description="From the end of a step to the client."
+    )
 
 
 class StepError(_Part):
