@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from agentservesim.cost import CostConfig, build_cost, composed, list_tables
 from agentservesim.cost.accelerators import list_gpus, load_accelerator
 from agentservesim.cost.base import Batch, decode_run
-from agentservesim.cost.composed import BOOST_US, compose, fitted_efficiency, sustained, unmeasured
+from agentservesim.cost.clocks import BOOST_US
+from agentservesim.cost.composed import compose, fitted_efficiency, unmeasured
 from agentservesim.cost.config import Efficiency
-from agentservesim.cost.curves import Curve
 from agentservesim.cost.deployment import Deployment
 from agentservesim.cost.flash import Splitting, Tiled, kernel
 from agentservesim.cost.measured import Experts, Heads, Measured, Unmeasured, load_measured
@@ -129,34 +129,6 @@ def test_tables_are_the_default_and_the_result_says_so() -> None:
     assert "no measurements of rtx-4090" in unknown.provenance["step_time"]
     with pytest.raises(InputError, match="no tables of this deployment"):
         build_cost(CostConfig(model="gemma-3-27b", gpu="h100-sxm", step_time="tables"), **sizes)
-
-
-def test_what_a_step_takes_beyond_the_boost_goes_at_the_rate_of_long_kernels() -> None:
-    """Weights of 4 ms, 10 us a token up to 4,096 tokens and 11 us in the long kernel: of 4,096 tokens at
-    44.96 ms, 30/44.96 go as measured and 1,363 at 11 us each."""
-    tokens = np.array([1.0, 1024.0, 4096.0, 16384.0])
-    us = np.array([4_000.0, 14_240.0, 44_960.0, 180_224.0])
-    slowed = sustained(Curve(tokens, us), np.array([16384.0]), 30e3)
-    assert slowed.values[:2].tolist() == us[:2].tolist()
-    assert slowed.values[2] == pytest.approx(30_000 + 4096 * (1 - 30_000 / 44_960) * 11)
-    assert slowed.values[3] == pytest.approx(us[3])
-
-
-@pytest.mark.parametrize("long_us", [163_840.0, 250_000.0])
-def test_long_kernels_as_quick_as_short_ones_or_of_another_kind_slow_nothing(long_us: float) -> None:
-    tokens, us = np.array([1.0, 4096.0, 16384.0]), np.array([4_000.0, 40_960.0, long_us])
-    assert sustained(Curve(tokens, us), np.array([16384.0]), 30e3).values.tolist() == us.tolist()
-
-
-@given(
-    st.lists(st.floats(1.0, 1e5), min_size=5, max_size=5).map(sorted),
-    st.floats(1e3, 1e5),
-)
-def test_a_lower_clock_is_never_quicker_nor_falls_with_tokens(us: list[float], boost_us: float) -> None:
-    tokens = np.array([1.0, 64.0, 1024.0, 8192.0, 16384.0])
-    slowed = sustained(Curve(tokens, np.array(us)), tokens[3:], boost_us).values
-    assert (slowed >= np.array(us)).all()
-    assert (np.diff(slowed) >= -1e-9 * slowed[1:]).all()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from itertools import product
 import numpy as np
 
 from agentservesim.cost.accelerators import Accelerator
+from agentservesim.cost.clocks import sustained
 from agentservesim.cost.config import Efficiency
 from agentservesim.cost.curves import Array, Curve, thinned, total
 from agentservesim.cost.deployment import Deployment
@@ -35,13 +36,6 @@ _HISTORY = (0, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 _SMALL_KERNELS = 6
 """Kernels of a layer besides linear layers and attention: two norms, rotary embedding, KV write, activation,
 and one for what a model has more (norms of queries and keys, a router's choice)."""
-
-BOOST_US = 30e3
-_LONG = 8192
-_SLOWEST_CLOCK = 0.8
-"""See `sustained`: how long an accelerator keeps the clock of short kernels under dense work (chosen with a
-recorded H100 in view); the tokens from which on a kernel shows the clock after that; and the lowest share of
-the clock that counts as one: a B200 was seen to lose 19 % (FlashInfer, pull request 2899)."""
 
 _SAMPLER_S = 25e-6
 _SAMPLER_BYTES = 8
@@ -144,8 +138,7 @@ class _Composer:
         parts = [(1.0, self._small(hidden)), (1.0, self._small(4 * hidden))]
         for group in groups:
             parts += [(float(group.count), curve) for curve in self._layer(group)]
-        measured = self._from.arrays["gemm_m"]
-        return sustained(total(parts), measured[measured >= _LONG], self._on.stages * BOOST_US)
+        return sustained(total(parts), self._from.arrays["gemm_m"], self._on.stages)
 
     def _layer(self, group: LayerGroup) -> list[Curve]:
         """A layer without attention and experts: norms of the residual, projections, MLP, router."""
@@ -206,25 +199,6 @@ class _Composer:
         types = {"none": ("bfloat16",), "fp8": ("fp8_block", "fp8"), "mxfp4": ("w4a16_mxfp4",)}
         shape = (on.model.hidden, mlp.expert_width, mlp.experts_per_token, mlp.experts, *cut)
         return self._from.experts([Experts(*shape, dtype) for dtype in types[on.model.quantization]])
-
-
-def sustained(dense: Curve, long: Array, boost_us: float) -> Curve:
-    """Dense work at the clock that an accelerator's power limit sustains.
-
-    A benchmark repeats one kernel of a fraction of a millisecond, with pauses between. In a step the linear
-    layers of a whole model follow one another, power runs out, and the clock falls. The benchmark's longest
-    kernels, at `long` tokens, have run out of it: an H100 takes a tenth more time a token at 16,384 tokens
-    than at 2,048. So a step goes at the measured rate for `boost_us`, and what is left of its tokens take
-    what a token takes in the slowest of those. Where they are slower than any clock, they are other kernels
-    (GB200), and nothing is changed.
-    """
-    tokens, us = dense
-    a_token = us / tokens
-    known = np.isin(tokens, long)
-    if not known.any() or (slow := float(a_token[known].max())) * _SLOWEST_CLOCK > a_token.min():
-        return dense
-    left = tokens * (1.0 - boost_us / np.maximum(us, boost_us))
-    return Curve(tokens, np.where(us > boost_us, np.maximum(us, boost_us + left * slow), us))
 
 
 class _Attention:

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from agentservesim.cost.clocks import sustained
 from agentservesim.cost.config import Efficiency
 from agentservesim.cost.curves import Curve, distinct, monotone, total
 from agentservesim.cost.deployment import Deployment
@@ -118,7 +119,9 @@ def step_tables(on: Deployment, files: OperatorTables) -> StepTables:
     elsewhere = f", experts in tp{files.moe_ranks}" if files.moe_ranks != on.ranks else ""
     return StepTables(
         source=f"measured operators in {files.folder}{elsewhere}",
-        dense=Curve(dense.points, dense.values + layers * kernels * GAP_US),
+        dense=sustained(
+            Curve(dense.points, dense.values + layers * kernels * GAP_US), dense.points, on.stages
+        ),
         head=total((1, Curve(*rows.T)) for rows in files.per_sequence.values()),
         experts=None if files.moe is None else _experts(on, files.moe, files.moe_ranks),
         chunks=np.column_stack([alone, alone[:, 2] - launch]),
