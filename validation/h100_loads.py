@@ -1,6 +1,7 @@
 """One H100 that serves Qwen3-14B under five loads: the simulator with shipped tables and defaults beside it.
 
     python validation/h100_loads.py [--seeds N]
+    python validation/h100_loads.py --rate 7 --prompt 500 --output 256      # the latencies of another load
 
 The real server: vLLM 0.23, bf16, 8,192 tokens a step, 256 sequences, 18,038 blocks of 16; Poisson arrivals
 for 600 s, prompts of 986 +- 15 tokens, each unlike all others, 128 output tokens. Its latencies are the
@@ -12,7 +13,8 @@ standard deviation from seed to seed, the noise of one run.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +37,18 @@ REAL = {
 }
 """Milliseconds of the real server, by requests in 600 s."""
 
-SPAN_S, OUTPUT = 600.0, 128
+SPAN_S = 600.0
+
+
+class Mix(NamedTuple):
+    """Tokens of a prompt (mean and standard deviation) and of a reply."""
+
+    prompt: int = 986
+    spread: int = 15
+    output: int = 128
+
+
+MIX = Mix()
 COST = CostConfig(model="qwen3-14b", gpu="h100-sxm", num_gpu_blocks=18_038)
 ENGINE = EngineConfig(engine_version="0.19", max_num_batched_tokens=8192, max_num_seqs=256)
 
@@ -56,14 +69,14 @@ class Turns:
         """Not asked for."""
 
 
-def simulated(requests: int, seed: int, scale: float = 1.0) -> NDArray[np.float64]:
+def simulated(requests: int, seed: int, scale: float = 1.0, mix: Mix = MIX) -> NDArray[np.float64]:
     """Our figures of one load, in milliseconds, in the order of `FIGURES`; `scale` is a factor on the
     accelerator's part of every step."""
     priced = COST.model_copy(update={"step_time_scale": scale})
     cost = build_cost(priced, block_size=16, max_num_batched_tokens=8192, max_num_seqs=256)
     turns = Turns()
     fleet = Fleet(
-        _workload(requests, seed),
+        _workload(requests, seed, mix),
         [
             InstanceSpec(
                 "h100",
@@ -82,21 +95,21 @@ def simulated(requests: int, seed: int, scale: float = 1.0) -> NDArray[np.float6
     fleet.run()
     ttft = np.array([to_s(record.first_token_ps - record.ready_ps) for record in turns.records])
     e2e = np.array([to_s(record.finish_ps - record.ready_ps) for record in turns.records])
-    tpot = (e2e - ttft) / (OUTPUT - 1)
+    tpot = (e2e - ttft) / (mix.output - 1)
     figures = [np.mean(ttft), *np.percentile(ttft, [50, 99])]
     figures += [value for times in (tpot, e2e) for value in (np.mean(times), np.percentile(times, 99))]
     return 1e3 * np.array(figures)
 
 
-def _workload(requests: int, seed: int) -> Workload:
+def _workload(requests: int, seed: int, mix: Mix) -> Workload:
     """Poisson arrivals, given how many there are."""
     rng = np.random.default_rng(seed)
     arrivals = np.sort(rng.uniform(0.0, SPAN_S, requests))
-    prompts = np.rint(rng.normal(986, 15, requests)).astype(int)
+    prompts = np.maximum(1, np.rint(rng.normal(mix.prompt, mix.spread, requests))).astype(int)
     programs = []
     for index, (arrival, prompt) in enumerate(zip(arrivals, prompts.tolist(), strict=True)):
-        path = ((Segment(), prompt + OUTPUT),)
-        turn = Turn(str(index), 0, str(index), prompt, OUTPUT, path)
+        path = ((Segment(), prompt + mix.output),)
+        turn = Turn(str(index), 0, str(index), prompt, mix.output, path)
         programs.append(Program(str(index), to_ps(float(arrival)), (turn,)))
     return Workload(tuple(programs), f"{requests} requests")
 
@@ -108,16 +121,39 @@ def errors(requests: int, seeds: int = 1) -> Mapping[str, tuple[float, float]]:
 
 
 def main() -> None:
-    """Print the errors of all loads."""
-    parser = argparse.ArgumentParser(description="Errors beside a real H100.")
+    """Print the errors of all loads, or the latencies of another."""
+    parser = argparse.ArgumentParser(
+        description="Errors beside a real H100, or the latencies of another load."
+    )
     parser.add_argument("--seeds", type=int, default=4, help="draws of the arrivals (4)")
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--rate", type=float, help="another load: requests a second, for 600 s")
+    for name, tokens in MIX._asdict().items():
+        parser.add_argument(f"--{name}", type=int, default=tokens, help=f"tokens, with --rate ({tokens})")
+    given = parser.parse_args()
+    mix = Mix(given.prompt, given.spread, given.output)
+    if given.seeds < 1 or mix.prompt < 1 or mix.spread < 0 or mix.output < 2:
+        parser.error("--seeds and --prompt must be at least 1, --spread 0, --output 2")
+    if given.rate is None and mix != MIX:
+        parser.error("--prompt, --spread and --output are of another load: give its --rate too")
+    if given.rate is not None and not 1 / SPAN_S <= given.rate <= 1e3:
+        parser.error(f"--rate must be from {1 / SPAN_S:.4f} to 1,000 requests a second")
     cost = build_cost(COST, block_size=16, max_num_batched_tokens=8192, max_num_seqs=256)
     print(cost.provenance["step_time"])
     print(f"{'req/s':>6}" + "".join(f"{name:>17}" for name in FIGURES))
+    if given.rate is not None:
+        print("milliseconds:")
+        requests = round(given.rate * SPAN_S)
+        ours = np.array([simulated(requests, seed, mix=mix) for seed in range(given.seeds)])
+        pairs = zip(ours.mean(axis=0), ours.std(axis=0), strict=True)
+        _print(given.rate, [f"{mean:.4g} +- {spread:.1g}" for mean, spread in pairs])
+        return
     for requests in REAL:
-        cells = (f"{mean:+.1%} +- {spread:.1%}" for mean, spread in errors(requests, seeds).values())
-        print(f"{requests / SPAN_S:>6.2f}" + "".join(f"{cell:>17}" for cell in cells))
+        cells = (f"{mean:+.1%} +- {spread:.1%}" for mean, spread in errors(requests, given.seeds).values())
+        _print(requests / SPAN_S, cells)
+
+
+def _print(rate: float, cells: Iterable[str]) -> None:
+    print(f"{rate:>6.2f}" + "".join(f"{cell:>17}" for cell in cells))
 
 
 if __name__ == "__main__":

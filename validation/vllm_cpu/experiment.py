@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -63,6 +64,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the workloads")
     parser.add_argument("--verbose", action="store_true", help="print every run")
     given = parser.parse_args()
+    if shutil.which(given.vllm_python) is None:
+        parser.error(
+            f"--vllm-python: {given.vllm_python} is no program; see docs/oracle.md for how to install vLLM"
+        )
     record(given)
     print_judgement(given.out, given.verbose)
 
