@@ -65,6 +65,7 @@ class Rig:
         self.transfers: list[TransferRecord] = []
         self.changes: list[ResidencyRecord] = []
         self.models: list[Residency] = []
+        self.woken = 0
         for index, own in enumerate(build_tiers(memory, [shape] * instances, self.kernel)):
             model = Residency(
                 index,
@@ -73,7 +74,7 @@ class Rig:
                 own,
                 shape,
                 policy,
-                _nothing,
+                self._wake,
                 _nothing,
                 _nothing,
                 most_prefetching=most_prefetching,
@@ -84,6 +85,9 @@ class Rig:
             self.models.append(model)
         self.model = self.models[0]
         self.pool = self.model.pool
+
+    def _wake(self) -> None:
+        self.woken += 1
 
     def _changed(self, sizes: list[int], snapshot: Snapshot) -> None:
         self.changes += records(snapshot, sizes)

@@ -468,6 +468,19 @@ def test_a_shared_tier_is_ranked_with_the_sessions_of_all() -> None:
     assert (rig.has(first, "dram"), rig.has(second, "dram")) == (4, 2)
 
 
+def test_what_changes_nothing_in_hbm_ends_no_leap() -> None:
+    later = [Placement("hbm", until_s) for until_s in (5.0, 9.0)]
+    policy = Script(*later, Placement("cache", 12.0), CACHE)
+    rig = Rig(policy)
+    woken = []
+    rig.turn("a", content(4))
+    for until_s in (0, 5, 9, 12):
+        rig.run(until_s)
+        woken.append(rig.woken)
+    assert woken == [1, 1, 2, 2]  # it is pinned, and given up at 9 s
+    assert len(policy.asked) == 4
+
+
 @pytest.mark.parametrize("gaps", [False, True])
 def test_who_is_back_is_ranked_unless_the_policy_ranks_gaps(gaps: bool) -> None:
     seen: list[list[tuple[str, bool]]] = []

@@ -210,7 +210,6 @@ class Residency:
         self._ticks.heard()
 
     def _apply(self, chain: Chain, placement: Placement) -> None:
-        self._wake()
         self._supersede(chain)
         until_ps = FOREVER
         if placement.until_s is not None:
@@ -223,6 +222,9 @@ class Residency:
         if placement.tier == HBM:
             self._pin(chain, until_ps, placement)
             return
+        if placement.tier == "cache" and chain.pin is None:
+            return
+        self._wake()
         if placement.tier in self.copies.tiers:
             chain.then = placement.then
             self._copy_down(chain, self.copies.tiers[placement.tier], keep=placement.copy)
@@ -260,7 +262,10 @@ class Residency:
         if pin is not None:
             self.pins.keep(pin, until_ps, placement.hard)
             if pin.loading or pin.holding.blocks >= chain.blocks:
+                if until_ps <= self._kernel.now:
+                    self._wake()
                 return
+        self._wake()
         hit = self.pool.lookup(chain.path, chain.blocks)
         if until_ps > self._kernel.now and self.arrivals.promote(chain, hit, placement.budget_tokens):
             return
