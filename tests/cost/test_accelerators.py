@@ -15,7 +15,7 @@ def test_every_accelerator_is_plausible_and_sourced(name: str) -> None:
     assert 50e12 < gpu.bf16_flops < 5e15
     assert gpu.fp8_flops == 0 or 1.9 < gpu.fp8_flops / gpu.bf16_flops < 2.1
     assert 20e9 < gpu.memory_bytes < 300e9
-    assert 0.5e12 < gpu.memory_bytes_per_s < 10e12
+    assert 0.2e12 < gpu.memory_bytes_per_s < 10e12
 
 
 def test_spelling_does_not_count() -> None:
@@ -34,6 +34,10 @@ def test_spelling_does_not_count() -> None:
         ("NVIDIA L40S", "l40s"),
         ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "rtx-pro-6000"),
         ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("NVIDIA H100 NVL", "h100-nvl"),
+        ("NVIDIA L4", "l4"),
+        ("NVIDIA GeForce RTX 3090", "rtx-3090"),
+        ("NVIDIA GeForce RTX 5090", "rtx-5090"),
         ("H100", "h100-sxm"),
     ],
 )
@@ -42,9 +46,10 @@ def test_names_of_the_driver_are_known(reported: str, name: str) -> None:
 
 
 def test_other_boards_of_the_same_chip_are_not_it() -> None:
-    for name in ("NVIDIA A100-SXM4-40GB", "NVIDIA H100 PCIe", "RTX PRO 6000 Blackwell Workstation Edition"):
-        with pytest.raises(InputError, match="not in the catalogue"):
-            load_accelerator(name)
+    with pytest.raises(InputError, match="not in the catalogue"):
+        load_accelerator("RTX PRO 6000 Blackwell Workstation Edition")
+    assert load_accelerator("NVIDIA A100-SXM4-40GB").memory_bytes < load_accelerator("A100").memory_bytes / 1.9
+    assert load_accelerator("NVIDIA H100 PCIe").bf16_flops < load_accelerator("H100").bf16_flops
 
 
 def test_an_accelerator_without_fp8_computes_in_bf16() -> None:
