@@ -147,7 +147,7 @@ class Running:
         budget. Who watches what is evicted is asked for each of them."""
         pool, size = self.pool, self.config.block_size
         chunks, prefills = step.chunks, step.prefills
-        watched, blocks, taken = pool.is_watched, 0, 0
+        watched, blocks, taken = len(requests) > 1 and pool.is_watched, 0, 0
         for request, new in zip(requests, wanted, strict=True):
             if new > budget:
                 if budget == 0:
@@ -167,7 +167,8 @@ class Running:
             if computed == request.known:
                 joining.append(request)
             budget -= new
-        pool.take(blocks)
+        if blocks:
+            pool.take(blocks)
         self._room.to_come -= taken + blocks
         return budget
 

@@ -130,9 +130,11 @@ class Scheduler(Running):
         """Tokens that a waiting request may compute in its first step, 0 if it must wait on; the blocks that
         it loads before, and where they are. A policy is asked for its ration only where there is room."""
         room, memory = self._room, self.memory
-        if not room.may_fit(request, hit, budget, 1):
-            return 0, 0, NOWHERE
-        (most,) = self._rationed((request,), cap)
+        most = cap
+        if self._caps:
+            if not room.may_fit(request, hit, budget, 1):
+                return 0, 0, NOWHERE
+            (most,) = self._rationed((request,), cap)
         new = room.admissible(request, hit, 0, budget, most)
         if memory is not None and (new or room.may_fit(request, hit, budget, most)):
             load, sources = memory.loadable(request, hit)

@@ -141,6 +141,8 @@ class Plan:
         return self._wants(self.scenario, load_policies(specs))
 
     def _wants(self, scenario: Scenario, policies: Mapping[str, Any]) -> list[Want]:
+        if not any(getattr(policy, "wants", None) for policy in policies.values()):
+            return []
         specs = {family: getattr(scenario, family) for family in FAMILIES}
         return find_wants(specs, policies, count_hints(self.workload), self.workload.num_turns)
 
