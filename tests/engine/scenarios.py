@@ -23,7 +23,8 @@ POLICIES = ("fcfs", "fcfs", "priority")
 class KnottedStepTime:
     """Costs in ticks: `base` per step, `token` per prefill token, `history` per 8 tokens of a chunk's
     history, `row` per decode row, `sample` per sampled token, and for every decode row its context times
-    the slope of its cell, from `offsets` on."""
+    the slope of its cell, from `offsets` on; and by how much the `longest` rows are shorter than the first.
+    """
 
     knots: tuple[int, ...] = (0,)
     slopes: tuple[int, ...] = (0,)
@@ -33,12 +34,14 @@ class KnottedStepTime:
     history: int = 0
     row: int = 0
     sample: int = 0
+    longest: int = 0
 
     def step_ps(self, batch: Batch) -> int:
         chunks = sum(new * self.token + past // 8 * self.history for new, past in batch.chunks)
         cells = zip(self.offsets, self.slopes, batch.counts, batch.contexts, strict=True)
         rows = sum(offset * count + slope * context for offset, slope, count, context in cells)
-        return self.base + chunks + rows + self.row * batch.rows + self.sample * batch.sampled
+        waits = sum(batch.longest[0] - context for context in batch.longest[: self.longest])
+        return self.base + chunks + rows + waits + self.row * batch.rows + self.sample * batch.sampled
 
     def growth_ps(self, batch: Batch) -> int:
         return sum(slope * count for slope, count in zip(self.slopes, batch.counts, strict=True))

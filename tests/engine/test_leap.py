@@ -77,6 +77,14 @@ def test_instances_that_ration_prompts(seed: int, tokens: int) -> None:
     compare(replace(draw_instances(seed), policy=f"tests.engine.rationed:Rationed,tokens={tokens}"))
 
 
+@settings(max_examples=150)
+@given(SEEDS, st.sampled_from([1, 2, 3, 5]))
+def test_instances_whose_longest_rows_count(seed: int, longest: int) -> None:
+    scenario = draw_instances(seed)
+    times = [replace(time, longest=longest) for time in scenario.step_times]
+    compare(replace(scenario, step_times=times))
+
+
 @pytest.mark.slow
 @settings(max_examples=10_000)
 @given(SEEDS)

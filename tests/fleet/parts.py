@@ -38,6 +38,7 @@ class Metronome:
 
     step_s: int = 1
     knots: tuple[int, ...] = (0,)
+    longest: int = 0
 
     def step_ps(self, batch: Batch) -> int:
         return self.step_s * S
@@ -53,6 +54,7 @@ class PerToken:
     prompt_ps: int = 1000
     row_ps: int = 1_000_000
     knots: tuple[int, ...] = (0,)
+    longest: int = 0
 
     def step_ps(self, batch: Batch) -> int:
         return sum(new for new, _ in batch.chunks) * self.prompt_ps + batch.rows * self.row_ps

@@ -77,6 +77,7 @@ class Noisy:
     """Step times around those of a linear model; for simulations that take every step."""
 
     knots = (0,)
+    longest = 0
 
     def __init__(self, coefficients: Coefficients, scale: float, spread: float, draws: np.random.Generator):
         self._exact = Linear(coefficients, scale)

@@ -175,6 +175,7 @@ class _Replayed:
     """Step times as they were, one after the other."""
 
     knots = (0,)
+    longest = 0
 
     def __init__(self, log: StepLog) -> None:
         last = {row[0]: index for index, step in enumerate(log.steps) for row in step.sched}

@@ -28,6 +28,7 @@ class Batch:
         knots[j] and < knots[j+1]) there are counts[j] rows whose contexts sum to contexts[j].
         A row's context is the number of tokens it attends to, the new one included.
     sampled: sequences that sample a token in this step (decode rows, and chunks that end a prefill).
+    longest: contexts of the longest decode rows, descending: at least as many as `StepTime.longest`, or all.
     """
 
     chunks: Sequence[tuple[int, int]]
@@ -35,6 +36,7 @@ class Batch:
     counts: Sequence[int]
     contexts: Sequence[int]
     sampled: int
+    longest: Sequence[int] = ()
 
     @classmethod
     def of(
@@ -45,14 +47,15 @@ class Batch:
         sampled: int | None = None,
     ) -> Batch:
         """Build a batch from single rows; `sampled` defaults to every row."""
-        chunk_rows, decode_rows = list(chunks), list(contexts)
+        chunk_rows, decode_rows = list(chunks), sorted(contexts, reverse=True)
         counts, sums = [0] * len(knots), [0] * len(knots)
         for context in decode_rows:
             cell = bisect_right(knots, context) - 1
             counts[cell] += 1
             sums[cell] += context
         every = len(chunk_rows) + len(decode_rows)
-        return cls(chunk_rows, len(decode_rows), counts, sums, every if sampled is None else sampled)
+        sampling = every if sampled is None else sampled
+        return cls(chunk_rows, len(decode_rows), counts, sums, sampling, decode_rows)
 
 
 class StepTime(Protocol):
@@ -66,6 +69,10 @@ class StepTime(Protocol):
     @property
     def knots(self) -> tuple[int, ...]:
         """Borders of the context cells."""
+
+    @property
+    def longest(self) -> int:
+        """How many of the longest decode rows it looks at one by one."""
 
     def step_ps(self, batch: Batch) -> int:
         """Duration of one step in picoseconds, at least 1."""

@@ -47,6 +47,7 @@ class Linear:
     """The `StepTime` of six coefficients; `scale` is the machine's speed."""
 
     knots = (0,)
+    longest = 0
 
     def __init__(self, coefficients: Coefficients, scale: float = 1.0) -> None:
         factors = [to_ps(value * scale) for value in coefficients.model_dump().values()]

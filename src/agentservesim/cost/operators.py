@@ -7,13 +7,14 @@ and number of decode rows once asked for, so that a decode step is a handful of 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import mul
 from typing import TypeVar
 
 from agentservesim.cost.base import Batch
+from agentservesim.cost.stragglers import Stragglers
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -74,8 +75,10 @@ class OperatorStepTime(ABC):
     As a `StepTime` of one of several engines it takes the others to be as busy.
     """
 
-    def __init__(self, knots: Sequence[int], host: Host) -> None:
+    def __init__(self, knots: Sequence[int], host: Host, stragglers: Stragglers) -> None:
         self.knots = tuple(knots)
+        self.longest = stragglers.rows
+        self._uncut_from = stragglers.least
         self._host = host
         self._graphs = host.graphs
         self._prefill_ps = host.prefill_ps
@@ -93,9 +96,7 @@ class OperatorStepTime(ABC):
             tokens = rows + sum([chunk[0] for chunk in batch.chunks])
             fixed = self._fixed_ps(tokens, batch.sampled, rows + len(batch.chunks))
             return fixed + self._prefill_ps + self.mixed_ps(batch)
-        costs, slopes = self._decode[rows]
-        attention: int = sum(map(mul, batch.counts, costs)) + sum(map(mul, batch.contexts, slopes))
-        return self._alone[rows, batch.sampled] + attention
+        return self._alone[rows, batch.sampled] + self._decode_ps(batch)
 
     def _fixed_ps(self, tokens: int, sampled: int, sequences: int) -> int:
         return self._host.beside(self._base[tokens] + self._head[sampled], sequences)
@@ -104,9 +105,23 @@ class OperatorStepTime(ABC):
         """What a rank's own rows add to a step: attention and head."""
         if batch.chunks:
             return self._head[batch.sampled] + self.mixed_ps(batch)
+        return self._head[batch.sampled] + self._decode_ps(batch)
+
+    def _decode_ps(self, batch: Batch) -> int:
+        """Attention of decode rows alone: each for itself, and the wait for the longest."""
         costs, slopes = self._decode[batch.rows]
         attention: int = sum(map(mul, batch.counts, costs)) + sum(map(mul, batch.contexts, slopes))
-        return self._head[batch.sampled] + attention
+        if self._has_stragglers(batch):
+            prices = [costs[cell] + slopes[cell] * context for cell, context in self._stragglers(batch)]
+            attention += len(prices) * prices[0] - sum(prices)
+        return attention
+
+    def _has_stragglers(self, batch: Batch) -> bool:
+        return self.longest > 1 and len(batch.longest) > 1 and self._padded(batch.rows) >= self._uncut_from
+
+    def _stragglers(self, batch: Batch) -> list[tuple[int, int]]:
+        """The longest rows, as (cell, context)."""
+        return [(bisect_right(self.knots, at) - 1, at) for at in batch.longest[: self.longest]]
 
     def rank_ps(self, tokens: Sequence[int], rank: int, rows_ps: int) -> int:
         """What one rank computes by itself in a step, in picoseconds."""
@@ -130,7 +145,11 @@ class OperatorStepTime(ABC):
 
     def growth_ps(self, batch: Batch) -> int:
         """Growth of a decode-only step's duration from one step to the next, in picoseconds."""
-        growth: int = sum(map(mul, batch.counts, self._decode[batch.rows][1]))
+        slopes = self._decode[batch.rows][1]
+        growth: int = sum(map(mul, batch.counts, slopes))
+        if self._has_stragglers(batch):
+            grown = [slopes[cell] for cell, _ in self._stragglers(batch)]
+            growth += len(grown) * grown[0] - sum(grown)
         return growth
 
     @abstractmethod

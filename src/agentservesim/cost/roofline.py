@@ -15,6 +15,7 @@ from agentservesim.cost.deployment import Deployment
 from agentservesim.cost.layers import FeedForward, LayerGroup, Recurrence
 from agentservesim.cost.models import DTYPE_BYTES
 from agentservesim.cost.operators import CellPrices, Host, OperatorStepTime
+from agentservesim.cost.stragglers import Stragglers
 from agentservesim.model import PS_PER_S
 
 _ACTIVATION_BYTES = 2
@@ -54,7 +55,7 @@ class Roofline(OperatorStepTime):
         self._attention_rate = deployment.accelerator.bf16_flops * efficiency.attention_compute
         windows = {group.attention.window for group in self._groups} - {None}
         knots = [0, *sorted(window + 1 for window in windows if window is not None)]
-        super().__init__(knots, host)
+        super().__init__(knots, host, Stragglers.of(deployment))
 
     def dense_ps(self, tokens: int) -> int:
         """Linear layers, small kernels and collectives of a step of so many tokens."""

@@ -45,17 +45,14 @@ TIMES_PER_LAYER = {
     "down_proj": 1,
     "act_fn": 1,
     "layernorm": 2,
-    "rotary_emb": 1,
+    "rotary_emb": 2,
     "qk_norm": 1,
 }
-"""Dense operators of a layer and how often it has them (a norm before attention, one before the MLP)."""
+"""Dense operators of a layer and how often it has them: a norm before attention and one before the MLP; the
+rotary embedding twice, for the KV write, as small a kernel, which profiles leave out."""
 
 ONCE = ("embedding", "final_layernorm")
 """Dense operators of a step."""
-
-GAP_US = 2.0
-"""What a kernel takes in a step beyond its time in a profile, which times each by itself: the gap to the
-next, and its share of kernels that profiles leave out (the KV write). Of three recorded servers."""
 
 _POINTS = 200
 """Points of the experts' curve."""
@@ -114,14 +111,11 @@ def step_tables(on: Deployment, files: OperatorTables) -> StepTables:
     alone = points[points[:, 2] == 0][:, [0, 1, 4]] * [1, 1, layers]
     launch = alone[:, 2].min()
     times = {layer: layers * TIMES_PER_LAYER.get(layer, 1 / layers) for layer in files.dense}
-    kernels = 1 + sum(TIMES_PER_LAYER.get(layer, 0) for layer in files.dense)
     dense = total((times[layer], Curve(*rows.T)) for layer, rows in files.dense.items())
     elsewhere = f", experts in tp{files.moe_ranks}" if files.moe_ranks != on.ranks else ""
     return StepTables(
         source=f"measured operators in {files.folder}{elsewhere}",
-        dense=sustained(
-            Curve(dense.points, dense.values + layers * kernels * GAP_US), dense.points, on.stages
-        ),
+        dense=sustained(dense, dense.points, on.stages),
         head=total((1, Curve(*rows.T)) for rows in files.per_sequence.values()),
         experts=None if files.moe is None else _experts(on, files.moe, files.moe_ranks),
         chunks=np.column_stack([alone, alone[:, 2] - launch]),
@@ -151,7 +145,7 @@ def _experts(on: Deployment, points: Rows, ranks: int) -> Curve:
     for count, together in zip(own, everyone, strict=True):
         lane = [np.interp(count, tokens, column) for column in table.T]
         values.append(np.interp(on.awake_experts(mlp, int(together)), awake, lane))
-    layer_us = monotone(np.array(values)) + everyone * _foreign_us(on, mlp) + GAP_US
+    layer_us = monotone(np.array(values)) + everyone * _foreign_us(on, mlp)
     return Curve(everyone, on.model.layers * layer_us)
 
 

@@ -3,10 +3,12 @@
 - Dense operators: by token count, linear between measured counts, the last doubling's slope beyond.
 - A chunk alone: by new tokens and history, each chunk on its own.
 - Decode rows alone: the table has n rows of one context. A row of a batch of n costs an n-th of what n
-  rows of its context cost, so that a uniform batch costs what was measured and any other the mean.
+  rows of its context cost, so that a uniform batch costs what was measured and any other the mean,
+  and more where the kernel leaves long rows to themselves (`stragglers`).
 - Rows beside chunks run in one kernel with them, where a decode row costs more than alone or, hidden
   behind a few long chunks, less: the extra over the chunks' own time is looked up by the step's new
-  tokens, the chunks' own time, the number of rows and each row's context.
+  tokens, the chunks' own time, the number of rows and each row's context. Where long rows are left to
+  themselves, it is no less than that of the longest row alone.
 - Experts: by tokens and by the experts they are expected to wake.
 
 No price is below its floor: FLOPs over peak, bytes over bandwidth. Laws: time never falls when a
@@ -28,6 +30,7 @@ from agentservesim.cost.curves import Array, Curve
 from agentservesim.cost.deployment import Deployment
 from agentservesim.cost.operators import CellPrices, Host, OperatorStepTime
 from agentservesim.cost.roofline import IDEAL, Roofline
+from agentservesim.cost.stragglers import Stragglers
 from agentservesim.model import PS_PER_S
 
 _PS_PER_US = 1e6
@@ -69,7 +72,7 @@ class Tables(OperatorStepTime):
         self._merged_ps = round(tables.merged_us * unit)
         self._chunks = ChunkPrices(tables.chunks, unit, self._floor.chunk_ps)
         self._rows = RowPrices(tables.rows, self._chunks, unit)
-        super().__init__(self._rows.knots, host)
+        super().__init__(self._rows.knots, host, Stragglers.of(deployment))
         self._row_floor = _refined(self._floor.decode_cells(1), self._floor.knots, self.knots)
 
     def dense_ps(self, tokens: int) -> int:
@@ -120,10 +123,19 @@ class Tables(OperatorStepTime):
         if self._rows.measured_beside:
             new = sum([tokens for tokens, _ in batch.chunks])
             extra = self._rows.extra_ps(rows, batch.counts, batch.contexts, new, load)
+            if self.longest and batch.longest and rows > 1:
+                extra = max(extra, self._longest_ps(batch.longest[0], new, load))
             return max(load + extra, self._least_ps(batch))
         costs, slopes = self._decode[rows]
         own: int = sum(map(mul, batch.counts, costs)) + sum(map(mul, batch.contexts, slopes))
         return load + max(0, own - self._merged_ps)
+
+    def _longest_ps(self, context: int, new: int, load: int) -> int:
+        """What the longest decode row alone adds to chunks of `new` tokens that take `load`."""
+        cell = bisect_right(self.knots, context) - 1
+        counts, contexts = [0] * len(self.knots), [0] * len(self.knots)
+        counts[cell], contexts[cell] = 1, context
+        return self._rows.extra_ps(1, counts, contexts, new, load)
 
     def _least_ps(self, batch: Batch) -> int:
         """The least time in which the KV of a step can be read."""

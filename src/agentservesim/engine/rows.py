@@ -6,14 +6,16 @@ one addition. What a step needs to know of the rows is kept as sums:
 
 * a histogram of contexts over the cells of the step-time model, for the duration of a step;
 * a histogram of block phases, for the number of blocks that the next steps take;
+* the rows in order of length, where the step-time model looks at the longest;
 * two heaps, for the clocks at which the next row ends and the next row enters another cell.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from heapq import heappop, heappush
 
+from agentservesim.cost.base import Batch
 from agentservesim.engine.request import Request
 
 NEVER = 1 << 62
@@ -31,8 +33,10 @@ class DecodeRows:
         "_bases",
         "_block_size",
         "_borders",
+        "_by_length",
         "_ends",
         "_knots",
+        "_longest",
         "_phases",
         "clock",
         "count",
@@ -42,7 +46,7 @@ class DecodeRows:
         "version",
     )
 
-    def __init__(self, knots: tuple[int, ...], block_size: int) -> None:
+    def __init__(self, knots: tuple[int, ...], block_size: int, longest: int = 0) -> None:
         self.clock = 0
         self.count = 0
         self.end = NEVER
@@ -51,6 +55,8 @@ class DecodeRows:
         self.counts = [0] * len(knots)
         self._knots = knots
         self._bases = [0] * len(knots)
+        self._longest = longest
+        self._by_length: list[int] = []
         self._block_size = block_size
         self._phases = [0] * block_size
         self._ends: list[tuple[int, int, Request]] = []
@@ -62,6 +68,15 @@ class DecodeRows:
         if len(self._bases) == 1:
             return [self._bases[0] + self.counts[0] * clock]
         return [base + count * clock for base, count in zip(self._bases, self.counts)]  # noqa: B905
+
+    def longest(self, ahead: int = 0) -> list[int]:
+        """Contexts of the longest rows, descending, as many as are looked at, for the same step."""
+        clock = self.clock + ahead
+        return [clock - shortfall for shortfall in self._by_length[: self._longest]]
+
+    def batch(self, ahead: int = 0) -> Batch:
+        """A step of these rows alone: the one taken last or one further ahead."""
+        return Batch((), self.count, self.counts, self.contexts(ahead), self.count, self.longest(ahead))
 
     def computed(self, request: Request) -> int:
         """Tokens of a row in the KV cache once its last scheduled step has run."""
@@ -78,6 +93,8 @@ class DecodeRows:
         cell = request.cell = bisect_right(self._knots, request.computed + 1) - 1
         self.counts[cell] += 1
         self._bases[cell] += base
+        if self._longest:
+            insort(self._by_length, -base)
         end = request.total - 1 - base
         heappush(self._ends, (end, request.place, request))
         if end < self.end:
@@ -95,6 +112,8 @@ class DecodeRows:
         self._phases[base % self._block_size] -= 1
         self.counts[request.cell] -= 1
         self._bases[request.cell] -= base
+        if self._longest:
+            del self._by_length[bisect_left(self._by_length, -base)]
         if request.total - 1 - base == self.end:
             self._find_end()
 

@@ -50,7 +50,8 @@ class Running:
         )
         self.running: list[Request] = []
         self._cohorts = [
-            DecodeRows(step_time.knots, config.block_size) for _ in range(config.pipeline_parallel_size)
+            DecodeRows(step_time.knots, config.block_size, step_time.longest)
+            for _ in range(config.pipeline_parallel_size)
         ]
         self.rows = self._cohorts[0]
         self.preemptions = 0

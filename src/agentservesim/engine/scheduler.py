@@ -67,7 +67,8 @@ class Scheduler(Running):
             self.on_step(step)
         if step.chunks or step.decode_rows:
             sampled = step.decode_rows + len(joining)
-            batch = Batch(step.chunks, rows.count, rows.counts, rows.contexts(), sampled)
+            longest = rows.longest()
+            batch = Batch(step.chunks, rows.count, rows.counts, rows.contexts(), sampled, longest)
             step.duration_ps = self._step_time.step_ps(batch)
         step.ending = self._ended()
         if joining or self._left_out:
@@ -85,8 +86,7 @@ class Scheduler(Running):
         step.rows = rows
         if self.on_step is not None:
             self.on_step(step)
-        batch = Batch((), rows.count, rows.counts, rows.contexts(), rows.count)
-        step.duration_ps = self._step_time.step_ps(batch)
+        step.duration_ps = self._step_time.step_ps(rows.batch())
         self._priced = rows.version, step.duration_ps
         if rows.end <= rows.clock:
             step.ending = self._ended()
@@ -259,7 +259,7 @@ class Scheduler(Running):
     def cost_ahead(self) -> tuple[int, int]:
         """Duration of the first of the `steps_ahead`, and its growth from each to the next."""
         rows = self.rows
-        batch = Batch((), rows.count, rows.counts, rows.contexts(ahead=1), rows.count)
+        batch = rows.batch(ahead=1)
         growth = self._step_time.growth_ps(batch)
         version, duration = self._priced
         if version == rows.version:

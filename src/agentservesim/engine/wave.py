@@ -55,6 +55,7 @@ class _OwnRows:
 
     def __init__(self, time: WaveTime) -> None:
         self.knots = time.knots
+        self.longest = time.longest
         self.step_ps: Callable[[Batch], int] = time.rows_ps
         self.growth_ps: Callable[[Batch], int] = time.growth_ps
 

@@ -112,8 +112,7 @@ class MemoryView:
         """Duration of a step of the present decode batch."""
         self._catch_up()
         rows = self._scheduler.rows
-        batch = Batch((), rows.count, rows.counts, rows.contexts(), rows.count)
-        return to_s(self._step_time.step_ps(batch)) if rows.count else 0.0
+        return to_s(self._step_time.step_ps(rows.batch())) if rows.count else 0.0
 
     def reload_s(self, tier: str, tokens: int) -> float:
         """Time to bring so many tokens up from a tier, the backlog of its link included."""

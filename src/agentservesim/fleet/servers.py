@@ -8,6 +8,7 @@ from math import inf
 
 from agentservesim.cost.base import Batch, StepTime
 from agentservesim.engine.request import Request
+from agentservesim.engine.rows import DecodeRows
 from agentservesim.fleet.engines import Engine, InstanceSpec
 from agentservesim.kv.links import Network
 from agentservesim.model import Path, to_s
@@ -37,10 +38,9 @@ class Estimates:
         end, chunk = history + tokens, self._chunk
         return to_s(sum([self._price_ps(min(chunk, end - at), at) for at in range(history, end, chunk)]))
 
-    def step_s(self, rows: int, counts: Sequence[int], contexts: Sequence[int]) -> float:
+    def step_s(self, rows: DecodeRows) -> float:
         """Duration of a step of decode rows alone; 0 without any."""
-        batch = Batch((), rows, list(counts), list(contexts), rows)
-        return to_s(self._step_time.step_ps(batch)) if rows else 0.0
+        return to_s(self._step_time.step_ps(rows.batch())) if rows.count else 0.0
 
 
 class Server:
@@ -136,7 +136,7 @@ class LiveView:
         """Duration of a step of the present decode batch."""
         self._catch_up()
         rows = self._scheduler.rows
-        return self._estimates.step_s(rows.count, rows.counts, rows.contexts())
+        return self._estimates.step_s(rows)
 
     def hit_tokens(self, path: Path) -> int:
         """Tokens of a prompt that HBM has."""

@@ -33,6 +33,7 @@ class CoarseTime:
     """Steps of 20 ms and 1 ms for each prompt token, so that ties are common."""
 
     knots: tuple[int, ...] = (0,)
+    longest: int = 0
 
     def step_ps(self, batch: Batch) -> int:
         """20 ms and the prompt tokens."""

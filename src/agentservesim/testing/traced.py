@@ -28,6 +28,7 @@ class AffineStepTime:
     """
 
     knots = (0,)
+    longest = 0
 
     def __init__(self, factors_s: Iterable[float]) -> None:
         padded = [*factors_s, 0.0, 0.0, 0.0, 0.0]

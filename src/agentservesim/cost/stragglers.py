@@ -1,0 +1,49 @@
+"""Decode rows far longer than the others, where the attention kernel does not cut long KV into parts.
+
+FlashAttention-2 reads a row's KV with one multiprocessor for each KV head once rows and KV heads fill
+the accelerator by themselves. The longest row is then still being read when the others are done, by
+too few multiprocessors to keep the memory busy. A memory that is busy with so many tiles reads on at the
+rate of a few rows, so the step lasts as if that many of its longest rows were as long as the longest.
+
+Both figures are facts of the kernel: below 0.8 of two tiles a multiprocessor it cuts (`num_splits_heuristic`
+in FlashAttention's `flash_api.cpp`), and about 58 tiles keep the memory busy, on an RTX 4090 as on an RTX PRO
+6000, with 2, 4 and 8 KV heads (`docs/hardware.md`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agentservesim.cost.deployment import Deployment
+from agentservesim.cost.layers import GroupedAttention
+
+TILES = 58
+"""Tiles, one for each KV head of a row, that read as fast together as all multiprocessors do."""
+
+_FILL = 0.8
+_TILES_AT_ONCE = 2
+"""Of a multiprocessor, as the kernel takes it: with fewer tiles than this share of them it cuts."""
+
+_FLASH_ATTENTION_2 = (8, 12)
+"""Major numbers of the architectures on which vLLM runs it: Ampere, Ada, RTX Blackwell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stragglers:
+    """What long rows cost: from `least` decode rows on, those of a CUDA graph's padding included, a step
+    lasts as if `rows` of its longest rows were as long as the longest. 0 rows: nothing."""
+
+    rows: int = 0
+    least: int = 0
+
+    @classmethod
+    def of(cls, on: Deployment) -> Stragglers:
+        """Those of a deployment."""
+        heads = max(
+            (g.attention.kv_heads for g in on.groups if isinstance(g.attention, GroupedAttention)), default=0
+        )
+        uncut = int(on.accelerator.compute_capability) in _FLASH_ATTENTION_2 and on.kv_number_bytes == 2
+        if not heads or not uncut:
+            return cls()
+        tiles = _FILL * _TILES_AT_ONCE * on.accelerator.multiprocessors
+        return cls(TILES // heads, -int(-tiles // heads))
