@@ -43,11 +43,11 @@ def _decode_s(model: StepTime, contexts: list[int]) -> float:
 
 def test_who_has_them() -> None:
     """As many rows as fill 0.8 of two tiles a multiprocessor with their KV heads are not cut."""
-    assert _of("rtx-4090", "llama-3.1-8b") == Stragglers(58 // 8, 26)
-    assert _of("rtx-pro-6000", "llama-3.1-8b") == Stragglers(58 // 8, 38)
-    assert _of("rtx-pro-6000", "qwen3-30b-a3b") == Stragglers(58 // 4, 76)
-    assert _of("rtx-pro-6000", "llama-3.1-8b", ranks=2) == Stragglers(58 // 4, 76)
-    assert _of("a100-sxm", "llama-3.1-8b") == Stragglers(58 // 8, 22)
+    assert _of("rtx-4090", "llama-3.1-8b") == Stragglers(7, 26)
+    assert _of("rtx-pro-6000", "llama-3.1-8b") == Stragglers(7, 38)
+    assert _of("rtx-pro-6000", "qwen3-30b-a3b") == Stragglers(13, 76)
+    assert _of("rtx-pro-6000", "llama-3.1-8b", ranks=2) == Stragglers(13, 76)
+    assert _of("a100-sxm", "llama-3.1-8b") == Stragglers(7, 22)
     nobody = Stragglers()
     assert _of("h100-sxm", "llama-3.1-8b") == nobody
     assert _of("b200", "llama-3.1-8b") == nobody
@@ -66,7 +66,7 @@ def test_one_long_row_holds_up_short_ones() -> None:
 
 
 def test_padding_counts_and_few_rows_are_cut() -> None:
-    """24 rows have a CUDA graph of their own; 25 are padded to 32, and what was captured then does not cut."""
+    """24 rows have a CUDA graph of their own; 25 are padded to 32, and what is captured for 32 is not cut."""
     model = UNCUT["roofline"]
     for count, waits in ((24, False), (25, True)):
         even = _decode_s(model, [2_000] * count)

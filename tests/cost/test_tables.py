@@ -14,7 +14,7 @@ from agentservesim.cost.base import Batch
 from agentservesim.cost.curves import Curve
 from agentservesim.cost.deployment import Deployment
 from agentservesim.cost.modelnames import load_model
-from agentservesim.cost.tablefiles import OperatorTables, read_tables, step_tables
+from agentservesim.cost.tablefiles import GAP_US, OperatorTables, read_tables, step_tables
 from agentservesim.cost.tables import Tables
 from agentservesim.model import InputError, to_ps
 from tests.cost.conftest import (
@@ -143,9 +143,10 @@ def test_a_long_chunk_is_priced_in_pieces(model: Tables) -> None:
 
 
 def test_dense_and_head_by_hand(model: Tables) -> None:
-    # 64 tokens: four projections and two norms a layer, the embedding once.
+    # 64 tokens: four projections and two norms a layer, the embedding once; gaps, attention's too.
     layer = 4 * 5 + 64 * (0.02 + 0.01 + 0.04 + 0.02) + 2 * (5 + 64 * 0.001)
-    assert model.dense_ps(64) / PS_PER_US == pytest.approx(LAYERS * layer + 3 + 0.064, rel=1e-6)
+    gaps = LAYERS * (4 + 2 + 1) * GAP_US
+    assert model.dense_ps(64) / PS_PER_US == pytest.approx(LAYERS * layer + gaps + 3 + 0.064, rel=1e-6)
     assert model.head_ps(16) / PS_PER_US == pytest.approx(20 + 1.6 + 10 + 8, rel=1e-6)
     assert model.head_ps(0) == model.dense_ps(0) == 0
 
@@ -296,19 +297,19 @@ def _experts(engines: int, ranks: int = 1) -> Curve:
 
 def test_experts_that_are_all_awake_cost_what_was_measured() -> None:
     """What two tokens that wake 16 take says nothing of the time in which 128 are read."""
-    assert _experts(1).at([512])[0] / 48 == pytest.approx(_expert_us(512, 128))
+    assert _experts(1).at([512])[0] / 48 == pytest.approx(_expert_us(512, 128) + 8 * GAP_US)
 
 
 def test_experts_of_other_ranks_cost_the_bytes_of_their_places() -> None:
     """Two engines: half of a token's eight are elsewhere, 5 x 768 + 2 x 2048 numbers of two bytes each."""
     shared = _experts(2).at([1024])[0] / 48
     foreign_us = 1024 * 4 * (5 * 768 + 2 * 2048) * 2 / (0.9 * 1008e9) * 1e6
-    assert shared == pytest.approx(_expert_us(512, 64) + foreign_us)
+    assert shared == pytest.approx(_expert_us(512, 64) + 8 * GAP_US + foreign_us)
 
 
 def test_experts_of_one_rank_are_shared_out_over_several(tmp_path: Path) -> None:
     """Each of two ranks has half the tokens' choices and half the experts."""
-    assert _experts(1, ranks=2).at([1024])[0] / 48 == pytest.approx(_expert_us(512, 64))
+    assert _experts(1, ranks=2).at([1024])[0] / 48 == pytest.approx(_expert_us(512, 64) + 8 * GAP_US)
     write_tables(tmp_path / "tp1")
     (tmp_path / "tp1/moe.csv").write_text("tokens,activated_experts,time_us\n1,8,50\n512,128,900\n")
     write_tables(tmp_path / "tp2")

@@ -8,6 +8,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal
 
+from agentservesim.cost.config import Efficiency
 from agentservesim.lookup import near_or_all
 from agentservesim.model import InputError
 
@@ -18,7 +19,8 @@ class Accelerator:
 
     `fp8_flops` is 0 where there are no fp8 tensor cores. `memory_bytes` is what the driver reports, `max_w`
     the limit of the board's power, `compute_capability` CUDA's number of the architecture, `usd_per_hour` a
-    published rent (None: none was found).
+    published rent (None: none was found). `efficiency` is what a profile of it says, where no measurements
+    ship with the package.
     """
 
     name: str
@@ -36,6 +38,8 @@ class Accelerator:
     source: str
     usd_per_hour: float | None = None
     price_source: str = "none: give gpu_usd_per_hour"
+    efficiency: Efficiency | None = None
+    efficiency_source: str = ""
 
     def peak_flops(self, fp8: bool) -> float:
         """Dense peak for 16-bit or, where there is one, for 8-bit numbers."""
@@ -57,6 +61,8 @@ def load_accelerator(name: str) -> Accelerator:
         raise InputError(f"gpu: '{name}' is not in the catalogue (see `list gpus`){hint}")
     entry = {field: value for field, value in _catalogue()[key].items() if field != "aliases"}
     entry["memory_bytes"] = int(entry["memory_bytes"])
+    if "efficiency" in entry:
+        entry["efficiency"] = Efficiency(**entry["efficiency"])
     return Accelerator(name=key, **entry)
 
 

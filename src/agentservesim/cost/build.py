@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from agentservesim.cost.accelerators import load_accelerator
+from agentservesim.cost.accelerators import Accelerator, load_accelerator
 from agentservesim.cost.base import StepTime
 from agentservesim.cost.calibration import read_calibration
 from agentservesim.cost.capacity import kv_blocks
 from agentservesim.cost.composed import compose, fitted_efficiency
-from agentservesim.cost.config import CostConfig
+from agentservesim.cost.config import CostConfig, Efficiency
 from agentservesim.cost.deployment import Deployment, Network
 from agentservesim.cost.linear import Linear
 from agentservesim.cost.measured import Measured, Unmeasured, load_measured
@@ -138,6 +138,19 @@ def _composed(on: Deployment, measured: Measured) -> StepTables:
     return compose(on, measured)
 
 
+def _efficiency(
+    config: CostConfig, accelerator: Accelerator, measured: Measured | None
+) -> tuple[Efficiency, str]:
+    """What the roofline reaches, and who says so."""
+    if "efficiency" in config.model_fields_set:
+        return config.efficiency, "given efficiencies"
+    if measured is not None:
+        return fitted_efficiency(measured, accelerator), "efficiencies of its measured operators"
+    if accelerator.efficiency is not None:
+        return accelerator.efficiency, f"efficiencies {accelerator.efficiency_source}"
+    return config.efficiency, "default efficiencies"
+
+
 def _step_time(
     config: CostConfig, on: Deployment, graphs: tuple[int, ...], overlapped: bool
 ) -> tuple[StepTime, str]:
@@ -168,11 +181,6 @@ def _step_time(
             why = f"not measured on {on.accelerator.name}: {lacking}"
     if config.step_time == "tables":
         raise InputError(f"step_time: there are no tables of this deployment ({why}); see `list tables`")
-    efficiency, fit = config.efficiency, "default or given efficiencies"
-    if measured is not None and "efficiency" not in config.model_fields_set:
-        efficiency, fit = (
-            fitted_efficiency(measured, on.accelerator),
-            "efficiencies of its measured operators",
-        )
+    efficiency, fit = _efficiency(config, on.accelerator, measured)
     used = ", ".join(f"{name} {value:g}" for name, value in efficiency.model_dump().items())
     return Roofline(on, efficiency, host), f"roofline ({why}); {fit}: {used}"

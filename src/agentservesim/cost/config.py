@@ -138,7 +138,7 @@ class CostConfig(BaseModel):
         description="Host time of every step that the accelerator waits for, in seconds.",
     )
     prefill_overhead_s: float = Field(
-        1.6e-3,
+        1.4e-3,
         ge=0.0,
         le=1.0,
         description="What a step with prefill adds, in seconds: its inputs are new and no single CUDA graph.",

@@ -2,12 +2,13 @@
 
 FlashAttention-2 reads a row's KV with one multiprocessor for each KV head once rows and KV heads fill
 the accelerator by themselves. The longest row is then still being read when the others are done, by
-too few multiprocessors to keep the memory busy. A memory that is busy with so many tiles reads on at the
-rate of a few rows, so the step lasts as if that many of its longest rows were as long as the longest.
+too few multiprocessors to keep the memory busy. So many tiles as keep it busy are those of a few rows: the
+step lasts as if so many of its longest rows were all as long as the longest.
 
-Both figures are facts of the kernel: below 0.8 of two tiles a multiprocessor it cuts (`num_splits_heuristic`
-in FlashAttention's `flash_api.cpp`), and about 58 tiles keep the memory busy, on an RTX 4090 as on an RTX PRO
-6000, with 2, 4 and 8 KV heads (`docs/hardware.md`).
+    wait = sum over the k longest rows of (time of the longest - time of the row),  k = TILES / KV heads
+
+The kernel cuts KV below 0.8 of two tiles a multiprocessor (`num_splits_heuristic` in FlashAttention's
+`flash_api.cpp`). How many tiles keep the memory busy is measured (`docs/hardware.md`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from agentservesim.cost.deployment import Deployment
 from agentservesim.cost.layers import GroupedAttention
 
-TILES = 58
+TILES = 50
 """Tiles, one for each KV head of a row, that read as fast together as all multiprocessors do."""
 
 _FILL = 0.8
@@ -46,4 +47,4 @@ class Stragglers:
         if not heads or not uncut:
             return cls()
         tiles = _FILL * _TILES_AT_ONCE * on.accelerator.multiprocessors
-        return cls(TILES // heads, -int(-tiles // heads))
+        return cls(-(-TILES // heads), -int(-tiles // heads))

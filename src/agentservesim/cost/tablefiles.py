@@ -54,6 +54,13 @@ rotary embedding twice, for the KV write, as small a kernel, which profiles leav
 ONCE = ("embedding", "final_layernorm")
 """Dense operators of a step."""
 
+GAP_US = 0.1
+"""From one kernel of a CUDA graph to the next; profiles time each by itself. Of two recorded servers."""
+
+_EXPERT_KERNELS = 8
+"""Kernels of a layer's experts, which a profile has as one: the router, its choice, sorting by experts, two
+grouped GEMMs, activation and sum (vLLM, `fused_experts`)."""
+
 _POINTS = 200
 """Points of the experts' curve."""
 
@@ -111,11 +118,14 @@ def step_tables(on: Deployment, files: OperatorTables) -> StepTables:
     alone = points[points[:, 2] == 0][:, [0, 1, 4]] * [1, 1, layers]
     launch = alone[:, 2].min()
     times = {layer: layers * TIMES_PER_LAYER.get(layer, 1 / layers) for layer in files.dense}
+    kernels = 1 + sum(TIMES_PER_LAYER.get(layer, 0) for layer in files.dense)
     dense = total((times[layer], Curve(*rows.T)) for layer, rows in files.dense.items())
     elsewhere = f", experts in tp{files.moe_ranks}" if files.moe_ranks != on.ranks else ""
     return StepTables(
         source=f"measured operators in {files.folder}{elsewhere}",
-        dense=sustained(dense, dense.points, on.stages),
+        dense=sustained(
+            Curve(dense.points, dense.values + layers * kernels * GAP_US), dense.points, on.stages
+        ),
         head=total((1, Curve(*rows.T)) for rows in files.per_sequence.values()),
         experts=None if files.moe is None else _experts(on, files.moe, files.moe_ranks),
         chunks=np.column_stack([alone, alone[:, 2] - launch]),
@@ -146,6 +156,7 @@ def _experts(on: Deployment, points: Rows, ranks: int) -> Curve:
         lane = [np.interp(count, tokens, column) for column in table.T]
         values.append(np.interp(on.awake_experts(mlp, int(together)), awake, lane))
     layer_us = monotone(np.array(values)) + everyone * _foreign_us(on, mlp)
+    layer_us += _EXPERT_KERNELS * GAP_US
     return Curve(everyone, on.model.layers * layer_us)
 
 
