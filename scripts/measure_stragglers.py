@@ -3,8 +3,8 @@
     python scripts/measure_stragglers.py KV_HEADS FOLDER
 
 FOLDER holds `attention.csv` (docs/hardware.md) and `skew.csv`: times of n decode rows of which nb are long,
-beside those of n rows of their mean length. Prints, by rows, the tiles for which the rule of `cost/stragglers.py`
-gives what one long row (four times the others, of 4,096 tokens and more) was measured to cost.
+beside those of n rows of their mean length. Prints, by rows, the tiles for which `cost/stragglers.py` gives
+what one long row (four times the others, of 4,096 tokens and more) was measured to cost.
 """
 
 from __future__ import annotations
@@ -33,9 +33,8 @@ def main() -> None:
             rows_us = rows * float(row["kv_mean"]) * token_us[rows]
             found[rows].append(asked.kv_heads * (1 + wait * rows_us / (long - short) / token_us[rows]))
     for rows, tiles in sorted(found.items()):
-        print(
-            f"{rows:4} rows, {rows * asked.kv_heads:5} tiles: wait for {median(tiles):4.0f} tiles of the longest"
-        )
+        busy = f"{median(tiles):3.0f} tiles keep the memory busy"
+        print(f"{rows:4} rows, {rows * asked.kv_heads:5} tiles: {busy}")
 
 
 def token_times(path: Path) -> dict[int, float]:
