@@ -217,6 +217,19 @@ def test_shipped_tables_grow_by_whole_picoseconds(contexts: list[int], steps: in
 HOPPER = _tables(_on("llama-3.1-8b", "h100-sxm"))
 
 
+def test_kv_that_outgrows_the_cache_is_read_again_little_by_little() -> None:
+    """128 rows of 1,024 tokens have 64 MiB of KV a head, those of 4,096 have 256, the cache 128: what a row
+    adds to a step grows faster than its context, and nowhere leaps."""
+    tables = _tables(_on("llama-3.1-8b", "rtx-pro-6000"))
+    chunk = [(512, 0)]
+    alone = tables.mixed_ps(Batch.of(tables.knots, chunk))
+    contexts = (1024, 2048, 4096, 8192, 16384)
+    added = [tables.mixed_ps(Batch.of(tables.knots, chunk, [at] * 128)) - alone for at in contexts]
+    growth = np.diff(np.log2(added))
+    assert added[2] > 5 * added[0]
+    assert all(0.9 < g < 1.8 for g in growth)
+
+
 def test_a_short_append_on_a_long_prefix_pays_for_the_bytes_it_reads() -> None:
     """Full-causal attention scaled down, as aiconfigurator has it, is twice too fast here."""
     on = HOPPER._on

@@ -33,6 +33,10 @@ from agentservesim.cost.measured import Heads, Measured
 _FULL = 8
 """So many decode rows on a long context keep the accelerator's memory busy."""
 
+_CACHED = 0.5
+"""Share of the L2 cache that keeps KV from one head of a group to the next, beside all else: of three
+profiles of an RTX PRO 6000 (docs/hardware.md)."""
+
 _LONG = 4096
 """Prompts of so many tokens reach the rate at which a chunk attends to its history."""
 
@@ -170,14 +174,14 @@ class Tiled(Kernel):
 
     def beside_us(self, new: int, history: int, rows: int) -> Array:
         """A chunk and decode rows. Rows are in the grid before heads, so that heads that share KV run
-        together only if there are few rows; else, unless it fits the cache, it is read for each."""
+        together only if there are few rows; else what of it does not fit the cache is read for each."""
         tiles = rows * self.shape.heads / self._on.multiprocessors
         keys = np.minimum(self.contexts, self._window or np.inf)
         head_bytes = rows * keys * 2 * self.shape.head_dim * self.shape.kv_bytes
         group = self.shape.heads / self.shape.kv_heads
         together = max(1, self._on.multiprocessors // rows)
-        again = np.where(head_bytes > self._on.l2_bytes, max(1.0, group / together), 1.0)
-        read = rows * keys * self._token_us * again
+        missed = 1.0 - np.minimum(1.0, _CACHED * self._on.l2_bytes / head_bytes)
+        read = rows * keys * self._token_us * (1.0 + missed * max(0.0, group / together - 1.0))
         work = np.maximum(tiles * (self._tile_us + keys * self._key_us), read)
         alone = self.alone_us(new, history)
         path = self.launch_us + keys * self._key_us
