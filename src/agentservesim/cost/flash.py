@@ -62,6 +62,8 @@ class Kernel(ABC):
     """
 
     tile: int
+    waited_keys = 0
+    """Keys of the first block of a row: nothing is computed before they are there."""
 
     def __init__(self, points: Points, shape: Heads, accelerator: Accelerator) -> None:
         self.shape, self._on = shape, accelerator
@@ -81,16 +83,18 @@ class Kernel(ABC):
 
     def _decode(self, counts: Array, us: Array) -> tuple[Array, Array]:
         """Decode rows alone. A benchmark repeats one batch, whose KV may stay in the cache; a model's does
-        not: never less than the launch and the KV at the bandwidth reached with far larger KV."""
+        not: never less than the launch, the KV at the bandwidth reached with far larger KV, and the wait for
+        the first keys."""
         known = ~np.isnan(us)
         kept = np.flatnonzero(known.sum(axis=1) >= 4)
         read = np.minimum(self.contexts, self._window or np.inf) * self._token_us
+        least = read + np.minimum(read / 2, self.waited_keys * self._token_us)
         lanes = []
         for i in kept:
             at = self.contexts[known[i]]
             lane = np.interp(self.contexts, at, us[i][known[i]])
             beyond = np.maximum(0.0, read - read[known[i]][-1])
-            lanes.append(np.maximum(lane + counts[i] * beyond, self.launch_us + counts[i] * read))
+            lanes.append(np.maximum(lane + counts[i] * beyond, self.launch_us + counts[i] * least))
         return counts[kept], monotone(monotone(np.array(lanes), 1), 0)
 
     def row_us(self, context: float) -> float:
@@ -154,6 +158,8 @@ class Splitting(Kernel):
 
 class Tiled(Kernel):
     """FlashAttention-2. A tile costs half a launch and, for each key, what it takes at full load."""
+
+    waited_keys = 128
 
     def __init__(self, points: Points, shape: Heads, accelerator: Accelerator, tile: int) -> None:
         super().__init__(points, shape, accelerator)
