@@ -40,9 +40,9 @@ SYSTEMS = {
 
 DTYPES = ("bfloat16", "fp8", "fp8_block")
 EXPERT_DTYPES = (*DTYPES, "w4a16_mxfp4")
-ROUTING = "power_law_1.01"
-"""Routing of tokens to experts: shares that fall off as a power of rank, the milder of two measured on
-every accelerator."""
+ROUTING = ("balanced", "power_law_1.01")
+"""Routing of tokens to experts: dealt out evenly, and shares that fall off as a power of rank, the milder of two
+that were measured. What a text does lies between; the mean is taken where both were measured."""
 
 GATHERING = ("all_gather", "reduce_scatter")
 """Collectives that exchange tokens for experts."""
@@ -170,10 +170,14 @@ def experts(source: Source) -> Arrays:
     rows = source.rows("moe", "vllm", "moe_perf")
     if rows is None:
         return {}
-    rows = rows.filter(pl.col("distribution") == ROUTING, pl.col("moe_dtype").is_in(EXPERT_DTYPES))
+    rows = rows.filter(pl.col("distribution").is_in(ROUTING), pl.col("moe_dtype").is_in(EXPERT_DTYPES))
     number = {dtype: index for index, dtype in enumerate(EXPERT_DTYPES)}
     rows = rows.with_columns(pl.col("moe_dtype").replace_strict(number, return_dtype=pl.Int64).alias("dtype"))
     rows = rows.filter((pl.col("moe_tp_size") <= 16) & (pl.col("moe_ep_size") <= 64))
+    rows = rows.group_by(*EXPERTS, "num_tokens", maintain_order=True).agg(
+        pl.col("latency").mean(), pl.col("distribution").n_unique().alias("routings")
+    )
+    rows = rows.filter(pl.col("routings") == pl.col("routings").max().over(EXPERTS))
     shapes = rows.select(EXPERTS).unique().sort(EXPERTS).with_row_index("shape")
     rows = rows.join(shapes, on=EXPERTS, maintain_order="left")
     axes = [axis(rows, "shape"), axis(rows, "num_tokens")]
