@@ -62,6 +62,18 @@ def test_data_parallel_experts(reports: dict[str, ValidationReport]) -> None:
     assert all(abs(report.error(figure, "p99")) <= 0.05 for figure in ("TTFT", "TPOT", "E2E"))
 
 
+@pytest.mark.parametrize("name", [LLAMA, LLAMA_4090, QWEN])
+def test_without_tables_of_their_own(name: str) -> None:
+    """What ships with the package, and one set of constants, for all three servers."""
+    if not (DATA / "vllm-runs").is_dir():
+        pytest.skip(f"no recorded runs in {DATA / 'vllm-runs'}: fidelity is NOT checked here")
+    report = validate_run(DATA / "vllm-runs" / name)
+    assert report.within(0.03)
+    for figure in ("TTFT", "TPOT", "E2E"):
+        for statistic in ("p50", "p90", "p99"):
+            assert abs(report.error(figure, statistic)) <= 0.05, (figure, statistic)
+
+
 def test_errors_of_another_simulator_stand_beside_ours(reports: dict[str, ValidationReport]) -> None:
     peers = {(row.figure, row.statistic): row.peer_error for row in reports[LLAMA].figures}
     assert peers["TTFT", "mean"] == pytest.approx(-0.04)
