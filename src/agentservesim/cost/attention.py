@@ -128,19 +128,25 @@ class RowPrices:
         least = np.array([costs[0] + slopes[0] * self._at[0], *ends], dtype=float)
         return _affine(self._at, np.maximum(lane, least), slopes[-1])
 
-    def extra_ps(self, rows: int, counts: Sequence[int], contexts: Sequence[int], new: int, load: int) -> int:
-        """Picoseconds `rows` decode rows add to chunks of `new` tokens that take `load` picoseconds."""
+    def extra_ps(
+        self, rows: int, counts: Sequence[int], contexts: Sequence[int], new: int, load: int, longest: int = 0
+    ) -> int:
+        """Picoseconds `rows` decode rows add to chunks of `new` tokens that take `load` picoseconds, and no
+        less than a row of context `longest` adds alone, if one is given."""
         i, new = _cell(self._new, new)
         j, load = _cell(self._loads, load)
+        new_part = new - self._new[i], self._new[i + 1] - self._new[i]
+        load_part = load - self._loads[j], self._loads[j + 1] - self._loads[j]
         prices = self._corners[rows, i, j]
-        corner: list[int] = [
+        together = [
             sum(map(mul, counts, prices[k])) + sum(map(mul, contexts, prices[k + 1])) for k in (0, 2, 4, 6)
         ]
-        load_width, load = self._loads[j + 1] - self._loads[j], load - self._loads[j]
-        low = corner[0] + (corner[1] - corner[0]) * load // load_width
-        high = corner[2] + (corner[3] - corner[2]) * load // load_width
-        start = self._new[i]
-        return low + (high - low) * (new - start) // (self._new[i + 1] - start)
+        extra = _between(together, new_part, load_part)
+        if not longest:
+            return extra
+        prices, cell = self._corners[1, i, j], bisect_right(self.knots, longest) - 1
+        alone = [prices[k][cell] + prices[k + 1][cell] * longest for k in (0, 2, 4, 6)]
+        return max(extra, _between(alone, new_part, load_part))
 
     def _lane(self, points: Array, unit: float) -> Array:
         """A curve over contexts at the knots, from rows of one number of decode rows."""
@@ -204,6 +210,16 @@ def _beside_all_counts(points: Array) -> list[int]:
     counts = distinct(points[:, 2])
     lengths = distinct(points[:, 0])
     return [int(new) for new in lengths if len(distinct(points[points[:, 0] == new, 2])) == len(counts)]
+
+
+def _between(corners: Sequence[int], upper: tuple[int, int], lower: tuple[int, int]) -> int:
+    """A value in a cell from those at its four corners; `upper` and `lower` are how far it is along its two
+    sides, as parts of what."""
+    offset, width = lower
+    low = corners[0] + (corners[1] - corners[0]) * offset // width
+    high = corners[2] + (corners[3] - corners[2]) * offset // width
+    offset, width = upper
+    return low + (high - low) * offset // width
 
 
 def _cell(knots: Sequence[int], value: int) -> tuple[int, int]:

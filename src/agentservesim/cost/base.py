@@ -29,6 +29,7 @@ class Batch:
         A row's context is the number of tokens it attends to, the new one included.
     sampled: sequences that sample a token in this step (decode rows, and chunks that end a prefill).
     longest: contexts of the longest decode rows, descending: at least as many as `StepTime.longest`, or all.
+        Where none are named, nothing is waited for.
     """
 
     chunks: Sequence[tuple[int, int]]

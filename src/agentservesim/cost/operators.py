@@ -78,7 +78,7 @@ class OperatorStepTime(ABC):
     def __init__(self, knots: Sequence[int], host: Host, stragglers: Stragglers) -> None:
         self.knots = tuple(knots)
         self.longest = stragglers.rows
-        self._uncut_from = stragglers.least
+        self._stragglers = stragglers
         self._host = host
         self._graphs = host.graphs
         self._prefill_ps = host.prefill_ps
@@ -87,6 +87,7 @@ class OperatorStepTime(ABC):
         self._shared: Memo[tuple[int, int], int] = Memo(lambda key: self.shared_ps(*key))
         self._head: Memo[int, int] = Memo(self.head_ps)
         self._decode: Memo[int, CellPrices] = Memo(self.decode_cells)
+        self._uncut: Memo[int, bool] = Memo(self._is_uncut)
         self._alone: Memo[tuple[int, int], int] = Memo(lambda key: self._fixed_ps(key[0], key[1], key[0]))
 
     def step_ps(self, batch: Batch) -> int:
@@ -109,19 +110,27 @@ class OperatorStepTime(ABC):
 
     def _decode_ps(self, batch: Batch) -> int:
         """Attention of decode rows alone: each for itself, and the wait for the longest."""
-        costs, slopes = self._decode[batch.rows]
+        rows = batch.rows
+        costs, slopes = self._decode[rows]
         attention: int = sum(map(mul, batch.counts, costs)) + sum(map(mul, batch.contexts, slopes))
-        if self._has_stragglers(batch):
-            prices = [costs[cell] + slopes[cell] * context for cell, context in self._stragglers(batch)]
-            attention += len(prices) * prices[0] - sum(prices)
-        return attention
+        return attention + self._wait(batch)[0] if self._uncut[rows] else attention
 
-    def _has_stragglers(self, batch: Batch) -> bool:
-        return self.longest > 1 and len(batch.longest) > 1 and self._padded(batch.rows) >= self._uncut_from
-
-    def _stragglers(self, batch: Batch) -> list[tuple[int, int]]:
-        """The longest rows, as (cell, context)."""
-        return [(bisect_right(self.knots, at) - 1, at) for at in batch.longest[: self.longest]]
+    def _wait(self, batch: Batch) -> tuple[int, int]:
+        """By how much the longest rows would take longer if all were as long as the longest of them, and its
+        growth from one step to the next."""
+        knots, (costs, slopes) = self.knots, self._decode[batch.rows]
+        longest = batch.longest[: self.longest]
+        if not longest:
+            return 0, 0
+        cell = bisect_right(knots, longest[0]) - 1
+        wait_ps = growth_ps = 0
+        most_ps, steepest_ps = costs[cell] + slopes[cell] * longest[0], slopes[cell]
+        for context in longest:
+            while context < knots[cell]:
+                cell -= 1
+            wait_ps += most_ps - costs[cell] - slopes[cell] * context
+            growth_ps += steepest_ps - slopes[cell]
+        return wait_ps, growth_ps
 
     def rank_ps(self, tokens: Sequence[int], rank: int, rows_ps: int) -> int:
         """What one rank computes by itself in a step, in picoseconds."""
@@ -145,12 +154,8 @@ class OperatorStepTime(ABC):
 
     def growth_ps(self, batch: Batch) -> int:
         """Growth of a decode-only step's duration from one step to the next, in picoseconds."""
-        slopes = self._decode[batch.rows][1]
-        growth: int = sum(map(mul, batch.counts, slopes))
-        if self._has_stragglers(batch):
-            grown = [slopes[cell] for cell, _ in self._stragglers(batch)]
-            growth += len(grown) * grown[0] - sum(grown)
-        return growth
+        growth: int = sum(map(mul, batch.counts, self._decode[batch.rows][1]))
+        return growth + self._wait(batch)[1] if self._uncut[batch.rows] else growth
 
     @abstractmethod
     def dense_ps(self, tokens: int) -> int:
@@ -181,6 +186,10 @@ class OperatorStepTime(ABC):
         engines = self._host.engines
         shared = self.shared_ps(padded * engines, padded * (engines - 1))
         return max(1, self._host.step_ps + self.dense_ps(padded) + shared)
+
+    def _is_uncut(self, rows: int) -> bool:
+        """Whether so many decode rows alone wait for the longest of them."""
+        return self.longest > 1 and self._padded(rows) >= self._stragglers.least
 
     def _padded(self, tokens: int) -> int:
         graphs = self._graphs

@@ -122,20 +122,12 @@ class Tables(OperatorStepTime):
             return load
         if self._rows.measured_beside:
             new = sum([tokens for tokens, _ in batch.chunks])
-            extra = self._rows.extra_ps(rows, batch.counts, batch.contexts, new, load)
-            if self.longest and batch.longest and rows > 1:
-                extra = max(extra, self._longest_ps(batch.longest[0], new, load))
+            longest = batch.longest[0] if self.longest and batch.longest and rows > 1 else 0
+            extra = self._rows.extra_ps(rows, batch.counts, batch.contexts, new, load, longest)
             return max(load + extra, self._least_ps(batch))
         costs, slopes = self._decode[rows]
         own: int = sum(map(mul, batch.counts, costs)) + sum(map(mul, batch.contexts, slopes))
         return load + max(0, own - self._merged_ps)
-
-    def _longest_ps(self, context: int, new: int, load: int) -> int:
-        """What the longest decode row alone adds to chunks of `new` tokens that take `load`."""
-        cell = bisect_right(self.knots, context) - 1
-        counts, contexts = [0] * len(self.knots), [0] * len(self.knots)
-        counts[cell], contexts[cell] = 1, context
-        return self._rows.extra_ps(1, counts, contexts, new, load)
 
     def _least_ps(self, batch: Batch) -> int:
         """The least time in which the KV of a step can be read."""

@@ -13,6 +13,7 @@ one addition. What a step needs to know of the rows is kept as sums:
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
 from heapq import heappop, heappush
 
 from agentservesim.cost.base import Batch
@@ -74,9 +75,12 @@ class DecodeRows:
         clock = self.clock + ahead
         return [clock - shortfall for shortfall in self._by_length[: self._longest]]
 
-    def batch(self, ahead: int = 0) -> Batch:
-        """A step of these rows alone: the one taken last or one further ahead."""
-        return Batch((), self.count, self.counts, self.contexts(ahead), self.count, self.longest(ahead))
+    def batch(self, chunks: Sequence[tuple[int, int]] = (), joining: int = 0, ahead: int = 0) -> Batch:
+        """The step that these rows took last, or one further ahead, with chunks of prefill, so many of which
+        end one."""
+        longest = self.longest(ahead) if self._longest else ()
+        count = self.count
+        return Batch(chunks, count, self.counts, self.contexts(ahead), count + joining, longest)
 
     def computed(self, request: Request) -> int:
         """Tokens of a row in the KV cache once its last scheduled step has run."""

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from agentservesim.cost.base import Batch
 from agentservesim.engine.memory import Memory
 from agentservesim.engine.request import Request
 from agentservesim.engine.running import Running
@@ -66,10 +65,7 @@ class Scheduler(Running):
         if self.on_step is not None:
             self.on_step(step)
         if step.chunks or step.decode_rows:
-            sampled = step.decode_rows + len(joining)
-            longest = rows.longest()
-            batch = Batch(step.chunks, rows.count, rows.counts, rows.contexts(), sampled, longest)
-            step.duration_ps = self._step_time.step_ps(batch)
+            step.duration_ps = self._step_time.step_ps(rows.batch(step.chunks, len(joining)))
         step.ending = self._ended()
         if joining or self._left_out:
             self._join(step, joining)
