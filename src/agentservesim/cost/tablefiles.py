@@ -58,8 +58,8 @@ GAP_US = 0.1
 """From one kernel of a CUDA graph to the next; profiles time each by itself. Of two recorded servers."""
 
 _EXPERT_KERNELS = 8
-"""Kernels of a layer's experts, which a profile has as one: the router, its choice, sorting by experts, two
-grouped GEMMs, activation and sum (vLLM, `fused_experts`)."""
+"""Kernels of a layer's experts, which a profile has as one: the router, its choice, two that sort by experts,
+two grouped GEMMs, activation and sum (vLLM, `fused_experts`)."""
 
 _POINTS = 200
 """Points of the experts' curve."""

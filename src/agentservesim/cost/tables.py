@@ -12,7 +12,7 @@
 - Experts: by tokens and by the experts they are expected to wake.
 
 No price is below its floor: FLOPs over peak, bytes over bandwidth. Laws: time never falls when a
-chunk, a history or a context grows, nor when a row is added that is at least as long as the mean row.
+chunk, a history or a context grows, nor when a row is added that is at least as long as the longest.
 """
 
 from __future__ import annotations
