@@ -41,8 +41,8 @@ SYSTEMS = {
 DTYPES = ("bfloat16", "fp8", "fp8_block")
 EXPERT_DTYPES = (*DTYPES, "w4a16_mxfp4")
 ROUTING = ("balanced", "power_law_1.01")
-"""Routing of tokens to experts: dealt out evenly, and shares that fall off as a power of rank, the milder of two
-that were measured. What a text does lies between; the mean is taken where both were measured."""
+"""Routing of tokens to experts: dealt out evenly, and shares that fall off as a power of rank, the milder of
+two that were measured. What a text does lies between; the mean is taken where both were measured."""
 
 GATHERING = ("all_gather", "reduce_scatter")
 """Collectives that exchange tokens for experts."""
