@@ -20,6 +20,7 @@ from agentservesim.cost.modelnames import load_model
 from agentservesim.cost.tablefiles import TIMES_PER_LAYER, OperatorTables, Rows, read_tables
 
 US = 1e-6
+LINEAR = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 MANY, FEW = 1024, 16
 """Tokens from which linear layers compute, and up to which they read their weights."""
 
@@ -43,34 +44,25 @@ def fitted(on: Deployment, files: OperatorTables) -> dict[str, float]:
     attention, mlp, hidden = group.attention, group.feed_forward, on.model.hidden
     if not isinstance(attention, GroupedAttention) or not mlp.width:
         raise SystemExit(f"{on.model.name}: a dense model with grouped attention is needed")
-    queries, pairs = attention.heads * attention.head_dim, 4 * attention.heads * attention.head_dim
-    weights = {
-        "qkv_proj": hidden * (queries + attention.kv_numbers()),
-        "o_proj": queries * hidden,
-        "gate_up_proj": hidden * (mlp.matrices - 1) * mlp.width,
-        "down_proj": mlp.width * hidden,
-    }
-    large = [2 * n * size / us for size, n, us in points(files, weights) if n >= MANY]
-    small = [2 * size / us for size, n, us in points(files, weights) if n <= FEW]
+    shapes = (*attention.projections(hidden), (hidden, (mlp.matrices - 1) * mlp.width), (mlp.width, hidden))
+    weights = dict(zip(LINEAR, (inputs * outputs for inputs, outputs in shapes), strict=True))
+    linear = [(weights[name], tokens, us) for name in LINEAR for tokens, us in files.dense[name]]
+    large = [2 * tokens * size / us for size, tokens, us in linear if tokens >= MANY]
+    small = [2 * size / us for size, tokens, us in linear if tokens <= FEW]
     prompts = files.attention[(files.attention[:, 2] == 0) & (files.attention[:, 1] == 0)]
     prompts = prompts[prompts[:, 0] >= MANY]
-    attended = pairs * prompts[:, 0] * (prompts[:, 0] + 1) / 2 / prompts[:, 4]
+    attended = [attention.chunk_flops(int(tokens), 0) / us for tokens, us in prompts[:, [0, 4]]]
     alone = files.attention[files.attention[:, 0] == 0]
     kernels = set(TIMES_PER_LAYER) & set(files.dense) - set(weights)
     layer_us = sum(TIMES_PER_LAYER[name] * few(files.dense[name]) for name in kernels) + alone[:, 4].min()
     peak, rate = on.accelerator.bf16_flops, on.accelerator.memory_bytes_per_s
     return {
         "compute": min(1.0, median(large) / US / peak),
-        "attention_compute": min(1.0, median(attended.tolist()) / US / peak),
+        "attention_compute": min(1.0, median(attended) / US / peak),
         "bandwidth": min(1.0, median(small) / US / rate),
         "layer_s": layer_us * US,
         "sampler_s": files.per_sequence["sampler"][0, 1] * US,
     }
-
-
-def points(files: OperatorTables, weights: dict[str, int]) -> list[tuple[int, float, float]]:
-    """(weights, tokens, microseconds) of all measured linear layers."""
-    return [(size, *map(float, row)) for name, size in weights.items() for row in files.dense[name]]  # type: ignore[misc]
 
 
 def few(rows: Rows) -> float:

@@ -17,7 +17,9 @@ from agentservesim.lookup import did_you_mean
 from agentservesim.model import InputError
 from agentservesim.settings import read_text
 
-_FP8_FORM = "-fp8"
+FP8_FORM = "-fp8"
+"""What the catalogue's name of a model's fp8 form ends with."""
+
 _FP8 = re.compile(r"-fp8(-dynamic|-block)?$")
 
 
@@ -45,7 +47,7 @@ def catalogued_model(name: str) -> str | None:
     if last in names:
         return names[last]
     base = names.get(_FP8.sub("", last))
-    return f"{base}{_FP8_FORM}" if base is not None and _FP8.search(last) else None
+    return f"{base}{FP8_FORM}" if base is not None and _FP8.search(last) else None
 
 
 def _last(name: str) -> str:
@@ -78,7 +80,7 @@ def _read_config(path: Path) -> Model:
 
 @cache
 def _catalogued(key: str) -> Model:
-    base = key.removesuffix(_FP8_FORM)
+    base = key.removesuffix(FP8_FORM)
     model = from_config(_catalogue()[base]["config"], key, f"catalogue entry '{base}'")
     return model if key == base or model.quantization != "none" else replace(model, quantization="fp8")
 

@@ -29,7 +29,7 @@ from agentservesim.cost.config import Efficiency
 from agentservesim.cost.curves import Curve, distinct, monotone, total
 from agentservesim.cost.deployment import Deployment
 from agentservesim.cost.layers import FeedForward
-from agentservesim.cost.modelnames import catalogued_model
+from agentservesim.cost.modelnames import FP8_FORM, catalogued_model
 from agentservesim.cost.models import DTYPE_BYTES
 from agentservesim.cost.tables import StepTables
 from agentservesim.lookup import did_you_mean
@@ -211,7 +211,7 @@ def _measured_model(folder: Path) -> str | None:
 def _shape(model: str) -> str | None:
     """The catalogue's name of a model, in whatever type it is; None if it is not there."""
     name = catalogued_model(model)
-    return None if name is None else name.removesuffix("-fp8")
+    return None if name is None else name.removesuffix(FP8_FORM)
 
 
 def _degree(folder: Path, ranks: int) -> Path:

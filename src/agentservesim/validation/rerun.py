@@ -12,7 +12,7 @@ import numpy as np
 
 from agentservesim.cost import build_cost
 from agentservesim.cost.accelerators import catalogued_gpu
-from agentservesim.cost.modelnames import catalogued_model, load_model
+from agentservesim.cost.modelnames import FP8_FORM, catalogued_model, load_model
 from agentservesim.fleet import Fleet, InstanceSpec
 from agentservesim.fleet.config import ToolsConfig
 from agentservesim.model import (
@@ -93,7 +93,7 @@ def tables_of(run: Recording, root: Path) -> Path:
 def _folder_of(model: str, fp8: bool) -> tuple[str, str]:
     """The model that a folder's name means, and its type."""
     name = catalogued_model(model) or model.lower()
-    return name.removesuffix("-fp8"), "fp8" if fp8 or name.endswith("-fp8") else "16 bit"
+    return name.removesuffix(FP8_FORM), "fp8" if fp8 or name.endswith(FP8_FORM) else "16 bit"
 
 
 _LIMITS = (
